@@ -1,0 +1,1 @@
+"""Latency, accuracy and energy, measured on the engine that is deployed. Never imports torch."""

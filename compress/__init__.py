@@ -1,0 +1,1 @@
+"""Exact folding, quantization, fine-tuning with the objectives alive, and export to ONNX."""

@@ -1,0 +1,187 @@
+"""`edge compress`: co-learned students in, INT8 students out, with the objectives that shaped them alive.
+
+Fold every modality's student, put fake quantizers in, then fine-tune all of them together: L_main, L_aux, L_con and L_mod
+act on the fake-quantized features; heads and discriminators stay in float (METHOD.md, last section).
+"""
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edge.compress.fold import DeployedStudent, FoldedStudent, cost, first_rows
+from edge.compress.placement import PLACEMENTS
+from edge.compress.quantize import LayerRange, float_layers, layer_ranges, quantize
+from edge.errors import InputError
+from edge.files import check_replaceable, read_json, write_json
+from edge.recipe import Recipe
+from edge.train import checkpoint
+from edge.train.fingerprint import code_version, fingerprint
+from edge.train.loop import Schedule, fit
+from edge.train.model import CoLearner, Features
+from edge.train.paired import PairedSet
+from edge.train.samples import Samples, load_samples
+from edge.train.splits import split_indices
+from edge.train.training import Trained, batch_size, learning, to_units
+
+FACTS = "compression.json"
+WEIGHTS = "students.safetensors"
+STATE = "state.safetensors"
+
+
+@dataclass
+class Compressed:
+    """Fine-tuned students of all modalities: float weights, and the trained range of each quantized layer."""
+
+    folder: Path
+    students: dict[str, FoldedStudent]
+    ranges: dict[str, dict[str, LayerRange]]
+    references: dict[str, dict[str, Tensor]]  # target -> modality -> the fake-quantized student on the test samples (n, K)
+    facts: dict[str, Any]  # compression.json
+
+
+class SecondHalf(nn.Module):
+    """z_unused from the trunk's features: a head of its own, since the folded student no longer computes it."""
+
+    def __init__(self, specific: nn.Sequential) -> None:
+        super().__init__()
+        self.half = specific.project.out_features // 2
+        if hasattr(specific, "layer_norm"):
+            self.project: nn.Module = copy.deepcopy(nn.Sequential(specific.project, specific.layer_norm))
+        else:
+            self.project = first_rows(specific.project, 2 * self.half)
+
+    def forward(self, trunk: Tensor) -> Tensor:
+        """(N, hidden) -> (N, h)."""
+        z: Tensor = self.project(trunk)
+        return z[:, self.half :]
+
+
+class QuantizedCoLearner(nn.Module):
+    """The fake-quantized students of all modalities with the float heads of training."""
+
+    def __init__(self, model: CoLearner, calibration: dict[str, list[Tensor]]) -> None:
+        super().__init__()
+        branches = model.students
+        self.students = nn.ModuleDict(
+            {name: quantize(FoldedStudent(branch), calibration[name]) for name, branch in branches.items()}  # type: ignore[arg-type]
+        )
+        self.unused = nn.ModuleDict({name: SecondHalf(branch.specific) for name, branch in branches.items()})  # type: ignore[arg-type]
+        self.heads = copy.deepcopy(model.heads)
+
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Features]:
+        """Normalised samples of each modality -> Features."""
+        features = {}
+        for name, x in inputs.items():
+            prediction, specific, shared, trunk = self.students[name](x)
+            features[name] = Features(prediction, specific, self.unused[name](trunk), shared)
+        return features
+
+
+def compress(data: PairedSet, trained: Trained, recipe: Recipe, folder: Path, *, resume: bool = True) -> Compressed:
+    """Compress what is not compressed yet: a folder with the same fingerprint is loaded, a started one is continued."""
+    if trained.recipe.method not in ("mdico", "released"):
+        raise InputError(f"method {trained.recipe.method!r} has no co-learned students; compress one of mdico, released")
+    code = code_version(Path(__file__).parent)
+    mark = fingerprint(trained.facts["fingerprint"], recipe.to_json()["compression"], code)
+    if (folder / FACTS).exists() and read_json(folder / FACTS)["fingerprint"] == mark and resume:
+        return load_compressed(folder, trained)
+    if not (folder / STATE).exists():
+        check_replaceable(folder, FACTS)
+    split = split_indices(data, trained.recipe.fold, trained.recipe.folds)
+    samples = load_samples(data, tuple(trained.modalities), split)
+    train, validation = torch.from_numpy(split.train), torch.from_numpy(split.validation)
+    torch.manual_seed(recipe.seed)
+    model = QuantizedCoLearner(trained.model, calibration_batches(samples, train, recipe))
+    objectives = learning(trained.recipe, data.task, samples.target[train])
+
+    def losses(index: Tensor) -> dict[str, Tensor]:
+        batch = samples.batch(index)
+        return objectives(model(batch.inputs), batch.target, batch.rows, model.heads)
+
+    settings = recipe.compression
+    schedule = Schedule(settings.epochs, batch_size(trained.recipe, len(train)), settings.lr, keep_start=True)
+    history = fit(
+        model, losses, (train, validation), schedule,
+        seed=recipe.seed, state=folder / STATE, fingerprint=mark, label="compress", resume=resume,
+    )  # fmt: skip
+    _save(folder, trained, model, samples, torch.from_numpy(split.test), mark, history)
+    return load_compressed(folder, trained)
+
+
+def calibration_batches(samples: Samples, train: Tensor, recipe: Recipe) -> dict[str, list[Tensor]]:
+    """Training samples that have the modality, at most `compression.calibration` of them, spread over the set."""
+    chosen = {}
+    for name, values in samples.inputs.items():
+        index = train[samples.present[name][train]]
+        index = index[torch.linspace(0, len(index) - 1, min(len(index), recipe.compression.calibration)).long()]
+        chosen[name] = list(values[index].split(64))
+    return chosen
+
+
+def _save(
+    folder: Path, trained: Trained, model: QuantizedCoLearner, samples: Samples, test: Tensor, mark: str, history: list[Any]
+) -> None:
+    tensors: dict[str, Tensor] = {}
+    facts: dict[str, Any] = {
+        "schema": "edge.compression/1", "fingerprint": mark, "trained": trained.facts["fingerprint"], "students": {},
+        "seconds": round(sum(record["seconds"] for record in history), 2), "history": history,
+    }  # fmt: skip
+    for name, student in model.students.items():
+        weights = {key: value for key, value in student.state_dict().items() if "nncf" not in key}
+        tensors.update({f"student.{name}.{key}": value for key, value in weights.items()})
+        sample = samples.inputs[name][:1]
+        before = trained.model.students[name]
+        folded = DeployedStudent(FoldedStudent(before))  # type: ignore[arg-type]
+        with torch.no_grad():
+            some = samples.inputs[name][test]
+            difference = float((before(some).prediction - folded(some)).abs().max())
+        ranges = {}
+        for layer, limits in layer_ranges(student, sample).items():
+            ranges[layer] = {"input_limit": limits.input_limit, "non_negative": limits.non_negative}
+            tensors[f"range.{name}.{layer}"] = torch.from_numpy(limits.weight_limit)
+        for target in PLACEMENTS:
+            with float_layers(student, sample, not_quantized(student, ranges, target)), torch.no_grad():
+                tensors[f"reference.{target}.{name}"] = torch.cat([student(piece)[0] for piece in some.split(1024)])
+        facts["students"][name] = {
+            "ranges": ranges,
+            "folding": {"before": cost(before, sample).to_json(), "after": cost(folded, sample).to_json(), "difference": difference},
+        }
+    checkpoint.save(folder / WEIGHTS, tensors, {"fingerprint": mark})
+    write_json(folder / FACTS, facts)
+    (folder / STATE).unlink(missing_ok=True)
+
+
+def not_quantized(student: nn.Module, layers: Iterable[str], target: str) -> set[str]:
+    """The layers that `target` leaves in float."""
+    weights = {name: student.get_submodule(name).weight for name in layers}
+    quantizes = PLACEMENTS[target].quantizes
+    return {name for name, w in weights.items() if not quantizes("Conv" if w.dim() > 2 else "Gemm", tuple(w.shape))}  # type: ignore[operator, union-attr, arg-type]
+
+
+def load_compressed(folder: Path, trained: Trained) -> Compressed:
+    """Read what `compress` wrote; InputError if it is not there or not whole."""
+    facts = read_json(folder / FACTS)
+    tensors, stored = checkpoint.load(folder / WEIGHTS)
+    if stored["fingerprint"] != facts["fingerprint"] or facts["trained"] != trained.facts["fingerprint"]:
+        raise InputError(f"{folder} was not made from {trained.folder}; compress again with --force")
+    students, ranges = {}, {}
+    for name, entry in facts["students"].items():
+        student = FoldedStudent(trained.model.students[name])  # type: ignore[arg-type]
+        prefix = f"student.{name}."
+        student.load_state_dict({key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
+        students[name] = student.eval()
+        ranges[name] = {
+            layer: LayerRange(limits["input_limit"], limits["non_negative"], np.array(tensors[f"range.{name}.{layer}"]))
+            for layer, limits in entry["ranges"].items()
+        }
+    references = {
+        target: {name: to_units(trained.task, tensors[f"reference.{target}.{name}"], trained.target_scaling) for name in students}
+        for target in PLACEMENTS
+    }
+    return Compressed(folder, students, ranges, references, facts)

@@ -1,0 +1,115 @@
+"""The student as a float ONNX graph: sensor values in, probabilities or units out.
+
+One input named after its modality, (batch, *shape), NaN where a value is missing; one output `prediction`. Opset 17 is
+the newest that the TensorRT of JetPack 6.0 reads (TENSORRT.md, R15).
+"""
+
+import io
+import warnings
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from edge.sensors import Modality
+from edge.tasks import Task
+from edge.train.scaling import Scaling
+from edge.train.training import to_units
+
+OPSET = 17
+
+
+class Normalise(nn.Module):
+    """(x - mean) / std for each band; a missing value becomes 0, the band's mean."""
+
+    def __init__(self, scaling: Scaling, modality: Modality) -> None:
+        super().__init__()
+        # One constant for each value of a series: engines are slow at repeating a short row along the time axis.
+        shape = modality.shape if modality.kind != "image" else scaling.mean.shape
+        self.register_buffer("mean", torch.from_numpy(np.broadcast_to(scaling.mean, shape).copy()))
+        self.register_buffer("inverse_std", torch.from_numpy(np.broadcast_to(1 / scaling.std, shape).copy()))
+        self.register_buffer("missing", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, *shape) in sensor units -> z-scores without NaN."""
+        z = (x - self.mean) * self.inverse_std
+        return torch.where(torch.isnan(z), self.missing, z)
+
+
+class Exported(nn.Module):
+    """Normalisation, the student, and the way back to probabilities or units, in one module."""
+
+    def __init__(
+        self, student: nn.Module, modality: Modality, task: Task, scaling: Scaling, target_scaling: tuple[float, float]
+    ) -> None:
+        super().__init__()
+        self.normalise, self.student, self.task = Normalise(scaling, modality), student, task
+        if task.kind == "regression":
+            _scale_output(student, target_scaling)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, *shape) in sensor units, NaN = missing -> (N, K) in units or as probabilities."""
+        output: Tensor = self.student(self.normalise(x))
+        return output if self.task.kind == "regression" else to_units(self.task, output, (0.0, 1.0))
+
+
+def export(
+    student: nn.Module, modality: Modality, task: Task, scaling: Scaling, target_scaling: tuple[float, float]
+) -> onnx.ModelProto:
+    """Trace a folded student (it is changed: a regression head afterwards speaks units) and tidy the graph."""
+    module = Exported(student, modality, task, scaling, target_scaling).eval()
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # The TorchScript exporter is deprecated, but the other one needs onnxscript and ten times as long for the same graph.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module, (torch.zeros(2, *modality.shape),), buffer, dynamo=False, opset_version=OPSET,
+            input_names=[modality.name], output_names=["prediction"],
+            dynamic_axes={modality.name: {0: "batch"}, "prediction": {0: "batch"}},
+        )  # fmt: skip
+    model = onnx.load_from_string(buffer.getvalue())
+    _name_tensors(model)
+    model.producer_name = "edge-colearn"
+    return finish(model)
+
+
+def finish(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Infer every shape and let ONNX check the graph in full."""
+    del model.graph.value_info[:]
+    model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _scale_output(student: nn.Module, target_scaling: tuple[float, float]) -> None:
+    """y * std + mean, folded into the last linear layer."""
+    head = [layer for layer in student.modules() if isinstance(layer, nn.Linear)][-1]
+    mean, std = target_scaling
+    with torch.no_grad():
+        head.weight.mul_(std)
+        head.bias.mul_(std).add_(mean)
+
+
+def _name_tensors(model: onnx.ModelProto) -> None:
+    """Names that say what the tensor is: `specific.conv1.output` for `/student/specific/conv1/Conv_output_0`."""
+    renamed: dict[str, str] = {}
+    taken = {value.name for value in (*model.graph.input, *model.graph.output)}
+
+    def name(old: str, wish: str) -> str:
+        if old and old not in renamed:
+            new, number = wish, 2
+            while new in taken:
+                new, number = f"{wish}.{number}", number + 1
+            taken.add(new)
+            renamed[old] = new
+        return renamed.get(old, old)
+
+    for value in (*model.graph.input, *model.graph.output):
+        renamed[value.name] = value.name
+    for initializer in model.graph.initializer:
+        initializer.name = name(initializer.name, initializer.name.removeprefix("student."))
+    for node in model.graph.node:
+        node.name = node.name.removeprefix("/").removeprefix("student/").replace("/", ".") or node.op_type
+        node.input[:] = [name(tensor, tensor) for tensor in node.input]
+        node.output[:] = [name(tensor, f"{node.name.rpartition('.')[0] or node.name}.output") for tensor in node.output]

@@ -1,0 +1,244 @@
+"""Where QuantizeLinear / DequantizeLinear pairs stand: one set of trained ranges, one graph for each target.
+
+Both start from the float graph and quantize the input and the weights of the layers that have a trained range; what
+differs is in PLACEMENTS. Between a quantized activation and its layer stand only operations that move data (flatten,
+transpose): they are done in integers.
+
+cpu: ONNX Runtime fuses a layer into one integer kernel if its activations are uint8, its weights int8 per channel and its
+bias int32, and if no ReLU is left to do: behind a ReLU the zero point 0 of uint8 cuts off what is negative
+(TENSORRT.md, 4). A ReLU in front of a float tensor becomes max(x, 0), which ONNX Runtime leaves apart. tensorrt: int8 with zero point 0 everywhere, float weights with their own Q/DQ, float bias
+(TENSORRT.md, R1-R7); layers that TensorRT runs better in FP16 keep no pair (R11).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+from edge.compress.export import finish
+from edge.compress.quantize import LayerRange
+from edge.deploy.rules_tensorrt import worth_int8
+
+MOVES_DATA = ("Flatten", "Reshape", "Transpose")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The form in which one engine wants its integers."""
+
+    activations: str  # "uint8" or "int8"
+    weights_as_int8: bool  # stored as int8 with a DQ; otherwise as float with Q and DQ
+    bias_as_int32: bool
+    relu_as_max: bool  # behind a layer whose output stays float
+    channels_last: bool  # flatten (C, T) features in the order (T, C), in which the engine's integer convolutions leave them
+    quantizes: Callable[[str, tuple[int, ...]], bool]  # operator, weight shape -> worth an integer kernel
+
+
+def _always(operator: str, shape: tuple[int, ...]) -> bool:
+    return True
+
+
+PLACEMENTS = {
+    "cpu": Placement("uint8", weights_as_int8=True, bias_as_int32=True, relu_as_max=True, channels_last=True, quantizes=_always),
+    "tensorrt": Placement("int8", weights_as_int8=False, bias_as_int32=False, relu_as_max=False, channels_last=False, quantizes=worth_int8),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """Scale and zero point of one quantized activation."""
+
+    scale: float
+    zero_point: int
+    kind: type[np.uint8] | type[np.int8]
+
+
+def place(model: onnx.ModelProto, ranges: dict[str, LayerRange], target: str) -> onnx.ModelProto:
+    """A copy of the float graph `model` with the Q/DQ pairs of `target`; ValueError if a layer is not in the graph."""
+    placement = PLACEMENTS[target]
+    surgery = Surgery(model)
+    for layer, limits in ranges.items():
+        node = surgery.layer(layer)
+        weight = surgery.initializers[node.input[1]]
+        if not placement.quantizes(node.op_type, weight.shape):
+            continue
+        step = activation_step(limits, placement)
+        if placement.channels_last:
+            surgery.flatten_channels_last(node)
+        surgery.quantize_input(node, step, drop_relu=placement.activations == "uint8" and limits.non_negative)
+        surgery.quantize_weight(node, limits.weight_scale, as_int8=placement.weights_as_int8)
+        if placement.bias_as_int32:
+            surgery.quantize_bias(node, step.scale * limits.weight_scale)
+        if placement.relu_as_max:
+            surgery.relu_to_max(node)
+    return surgery.finish()
+
+
+def activation_step(limits: LayerRange, placement: Placement) -> Step:
+    """int8: [-limit, limit] in 255 steps around 0. uint8: [0, limit] in 255 steps, or int8's grid shifted by 128."""
+    if placement.activations == "int8":
+        return Step(limits.input_limit / 127, 0, np.int8)
+    if limits.non_negative:
+        return Step(limits.input_limit / 255, 0, np.uint8)
+    return Step(limits.input_limit / 127, 128, np.uint8)
+
+
+class Surgery:
+    """A graph that is being rewritten: its nodes in order, its initializers as arrays."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = onnx.ModelProto()
+        self.model.CopyFrom(model)
+        self.nodes = list(self.model.graph.node)
+        self.initializers = {tensor.name: numpy_helper.to_array(tensor) for tensor in self.model.graph.initializer}
+        self.shapes = {
+            value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim]
+            for value in self.model.graph.value_info
+        }
+        self.quantized: dict[str, tuple[str, Step]] = {}  # float tensor -> its integers and their step
+
+    def layer(self, name: str) -> onnx.NodeProto:
+        """The node whose weight is `name`.weight."""
+        for node in self.nodes:
+            if len(node.input) > 1 and node.input[1] == f"{name}.weight":
+                return node
+        raise ValueError(f"the layer {name!r} has a trained range but no node in the exported graph")
+
+    def flatten_channels_last(self, node: onnx.NodeProto) -> None:
+        """Where `node` reads flattened (N, C, T) features: transpose them first and permute its weight's columns, exactly."""
+        flatten = self.producer(node.input[0])
+        if flatten is None or flatten.op_type != "Flatten":
+            return
+        _, channels, *space = self.shapes[flatten.input[0]]
+        transposed = f"{flatten.name}.channels_last"
+        order = [0, *range(2, 2 + len(space)), 1]
+        self.insert_before(flatten, helper.make_node("Transpose", [flatten.input[0]], [transposed], transposed, perm=order))
+        flatten.input[0] = transposed
+        weight = self.initializers[node.input[1]]
+        columns = weight.reshape(len(weight), channels, *space)  # (out, C, T)
+        self.initializers[node.input[1]] = columns.transpose(order).reshape(weight.shape)
+
+    def quantize_input(self, node: onnx.NodeProto, step: Step, *, drop_relu: bool) -> None:
+        """Q above the operations that only move data, those in integers, DQ right before `node`."""
+        path, source = [], node.input[0]
+        while (producer := self.producer(source)) is not None and producer.op_type in MOVES_DATA:
+            path.append(producer)
+            source = producer.input[0]
+        integers = self.quantize(source, step, drop_relu=drop_relu)
+        for move in reversed(path):
+            integers = self.move(move, integers, step)
+        node.input[0] = self.dequantize(integers, node)
+
+    def quantize(self, tensor: str, step: Step, *, drop_relu: bool) -> str:
+        """Q behind `tensor` (once for all its readers); with `drop_relu` its zero point does the ReLU's work."""
+        if tensor in self.quantized:
+            integers, before = self.quantized[tensor]
+            if before != step:
+                raise ValueError(f"{tensor!r} has two trained ranges: {before} and {step}")
+            return integers
+        producer, source = self.producer(tensor), tensor
+        if drop_relu and producer is not None and producer.op_type in ("Relu", "Max") and self.readers(tensor) == 1:
+            source = producer.input[0]
+            self.nodes.remove(producer)
+        integers = f"{tensor}.quantized"
+        scale, zero_point = self.parameters(tensor, np.float32(step.scale), step.kind(step.zero_point))
+        self.insert_behind(source, helper.make_node("QuantizeLinear", [source, scale, zero_point], [integers], f"{tensor}.q"))
+        self.quantized[tensor] = (integers, step)
+        return integers
+
+    def move(self, node: onnx.NodeProto, integers: str, step: Step) -> str:
+        """The same data movement on integers; the float one goes when nobody reads it any more."""
+        output = f"{node.output[0]}.quantized"
+        if output not in {name for other in self.nodes for name in other.output}:
+            moved = onnx.NodeProto()
+            moved.CopyFrom(node)
+            moved.name, moved.input[0], moved.output[0] = f"{node.name}.quantized", integers, output
+            self.insert_behind(integers, moved)
+            self.quantized[node.output[0]] = (output, step)
+        return output
+
+    def dequantize(self, integers: str, node: onnx.NodeProto) -> str:
+        """DQ right before `node`, with the parameters of the Q that made `integers`."""
+        source = integers
+        while (producer := self.producer(source)) is not None and producer.op_type != "QuantizeLinear":
+            source = producer.input[0]
+        assert producer is not None  # noqa: S101 - `quantize` has put it there
+        output = f"{node.name}.input.dequantized"
+        pair = helper.make_node("DequantizeLinear", [integers, *producer.input[1:]], [output], f"{node.name}.input.dq")
+        self.insert_before(node, pair)
+        return output
+
+    def quantize_weight(self, node: onnx.NodeProto, scale: npt.NDArray[np.float32], *, as_int8: bool) -> None:
+        """Q/DQ per output channel (axis 0 of [out, in, ...]); the Q is done here if the engine wants int8 weights."""
+        name = node.input[1]
+        values = self.initializers[name]
+        parameters = self.parameters(name, scale, np.zeros(len(scale), np.int8))
+        integers = f"{name}.quantized"
+        if as_int8:
+            steps = np.rint(values / scale.reshape(-1, *[1] * (values.ndim - 1)))
+            self.initializers[integers] = np.clip(steps, -127, 127).astype(np.int8)
+        else:
+            self.insert_before(node, helper.make_node("QuantizeLinear", [name, *parameters], [integers], f"{name}.q", axis=0))
+        output = f"{name}.dequantized"
+        self.insert_before(node, helper.make_node("DequantizeLinear", [integers, *parameters], [output], f"{name}.dq", axis=0))
+        node.input[1] = output
+
+    def quantize_bias(self, node: onnx.NodeProto, scale: npt.NDArray[np.float32]) -> None:
+        """The bias in the accumulator's own steps, int32."""
+        name = node.input[2]
+        limit = np.iinfo(np.int32).max
+        steps = np.clip(np.rint(self.initializers[name].astype(np.float64) / scale), -limit, limit)
+        self.initializers[f"{name}.quantized"] = steps.astype(np.int32)
+        self.initializers[f"{name}.scale"] = scale.astype(np.float32)
+        self.initializers[f"{name}.zero_point"] = np.zeros(len(scale), np.int32)
+        inputs = [f"{name}.quantized", f"{name}.scale", f"{name}.zero_point"]
+        self.insert_before(node, helper.make_node("DequantizeLinear", inputs, [f"{name}.dequantized"], f"{name}.dq", axis=0))
+        node.input[2] = f"{name}.dequantized"
+
+    def relu_to_max(self, node: onnx.NodeProto) -> None:
+        """max(x, 0) behind `node` in place of a ReLU: ONNX Runtime would fuse a ReLU into a float Gemm before it looks for
+        integer ones. A ReLU in front of a quantizer goes later, when its reader is placed."""
+        for relu in [other for other in self.nodes if other.op_type == "Relu" and other.input[0] == node.output[0]]:
+            self.initializers["zero"] = np.zeros((), np.float32)
+            new = helper.make_node("Max", [relu.input[0], "zero"], list(relu.output), relu.name)
+            self.nodes[self.nodes.index(relu)] = new
+
+    def parameters(self, tensor: str, scale: npt.ArrayLike, zero_point: npt.ArrayLike) -> tuple[str, str]:
+        """Initializers for scale and zero point of `tensor`."""
+        names = (f"{tensor}.scale", f"{tensor}.zero_point")
+        self.initializers[names[0]], self.initializers[names[1]] = np.asarray(scale), np.asarray(zero_point)
+        return names
+
+    def producer(self, tensor: str) -> onnx.NodeProto | None:
+        """The node that makes `tensor`, or None for an input or an initializer."""
+        return next((node for node in self.nodes if tensor in node.output), None)
+
+    def readers(self, tensor: str) -> int:
+        """How many nodes read `tensor`."""
+        return sum(tensor in node.input for node in self.nodes)
+
+    def insert_behind(self, tensor: str, node: onnx.NodeProto) -> None:
+        """Put `node` right behind the node that makes `tensor`."""
+        producer = self.producer(tensor)
+        self.nodes.insert(0 if producer is None else self.nodes.index(producer) + 1, node)
+
+    def insert_before(self, node: onnx.NodeProto, new: onnx.NodeProto) -> None:
+        """Put `new` right before `node`."""
+        self.nodes.insert(self.nodes.index(node), new)
+
+    def finish(self) -> onnx.ModelProto:
+        """Write nodes and initializers back, without those that nothing reads, and check the graph."""
+        outputs = {value.name for value in self.model.graph.output}
+        while dead := [node for node in self.nodes if not any(self.readers(o) or o in outputs for o in node.output)]:
+            for node in dead:
+                self.nodes.remove(node)
+        del self.model.graph.node[:], self.model.graph.initializer[:]
+        self.model.graph.node.extend(self.nodes)
+        read = {name for node in self.nodes for name in node.input}
+        for name, values in self.initializers.items():
+            if name in read:
+                self.model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return finish(self.model)

@@ -1,0 +1,1 @@
+"""What runs on the device: bundles, engines, checks. Never imports torch."""

@@ -1,0 +1,131 @@
+"""Predictions for files: a stream of samples through an engine into a table or an archive.
+
+Memory is bounded by one batch for .csv; a .npz holds the predictions, not the inputs, until it is written. The result is there
+whole or not at all.
+
+    OUT.csv   kept columns, then `prediction` and, for classes, `probability_<class>`; regression: `prediction` and `unit`.
+              Several labels at once: `prediction` joins with ";" those of probability one half or more
+    OUT.npz   `prediction` (n, outputs) float32, `classes` or `unit`, and one array of texts per kept column
+"""
+
+import contextlib
+import csv
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.deploy.bundle import Bundle
+from edge.deploy.engine import open_engine
+from edge.deploy.samples import Samples, read_samples
+from edge.errors import InputError
+from edge.files import replacing
+from edge.tasks import Task
+
+# Samples and their outputs (k, n_outputs) float32.
+Answers = Iterator[tuple[Samples, np.ndarray]]
+
+
+def predict(
+    bundle: Bundle,
+    source: Path,
+    out: Path,
+    *,
+    precision: str | None = None,
+    backend: str = "onnxruntime",
+    threads: int = 1,
+    batch: int = 256,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Predict every sample of `source` (edge.deploy.samples) into `out`, and return what was done.
+
+    `precision`: "fp32" or "int8"; None takes INT8 if the bundle has it. `progress` gets the bytes of the source that a batch took.
+    InputError: a source or an output that does not fit; then nothing is written.
+    """
+    if out.suffix not in (".csv", ".npz"):
+        raise InputError(f"the output {out} must end in .csv or .npz")
+    if out.exists() and (out.is_dir() or (source.exists() and out.samefile(source))):
+        raise InputError(f"the output {out} is {'a folder' if out.is_dir() else 'the input'}; give another file")
+    if batch < 1:
+        raise InputError(f"batch is {batch}; it must be at least 1")
+    precision = precision or ("int8" if "int8.cpu" in bundle.graphs else "fp32")
+    graph = bundle.graph_for(precision)
+    parts = read_samples(source, bundle.modality, batch)
+    begin = time.perf_counter()
+    with contextlib.closing(open_engine(graph, backend=backend, threads=threads)) as engine, replacing(out) as temporary:
+        write = _write_csv if out.suffix == ".csv" else _write_npz
+
+        def answers() -> Answers:
+            for part in parts:
+                yield part, engine.run({bundle.modality.name: part.values})["prediction"]
+                if progress is not None:
+                    progress(part.size)
+
+        samples = write(temporary, bundle.task, answers())
+        if samples == 0:
+            raise InputError(f"{source} holds no samples")
+    return {
+        "out": str(out),
+        "samples": samples,
+        "precision": precision,
+        "seconds": time.perf_counter() - begin,
+        "failed_gates": bundle.failed_gates,
+    }
+
+
+def _write_csv(path: Path, task: Task, answers: Answers) -> int:
+    count = 0
+    columns = _columns(task)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for part, outputs in answers:
+            if count == 0:
+                _refuse_clash(part, columns)
+                writer.writerow([*part.extras, *columns])
+            writer.writerows(zip(*part.extras.values(), *_cells(task, outputs), strict=True))
+            count += len(outputs)
+    return count
+
+
+def _columns(task: Task) -> list[str]:
+    if task.kind == "regression":
+        return ["prediction", "unit"]
+    return ["prediction", *(f"probability_{name}" for name in task.classes)]
+
+
+def _cells(task: Task, outputs: np.ndarray) -> list[list[str]]:
+    """One list of texts per column; seven digits, which is what a float32 holds."""
+    numbers = [["%.7g" % value for value in column] for column in outputs.T.tolist()]  # noqa: UP031  # twice as fast
+    if task.kind == "regression":
+        return [numbers[0], [task.unit] * len(outputs)]
+    if task.kind == "multilabel":
+        chosen = (outputs >= 0.5).tolist()
+        names = [";".join(name for name, yes in zip(task.classes, row, strict=True) if yes) for row in chosen]
+    else:
+        names = [task.classes[index] for index in outputs.argmax(axis=1).tolist()]
+    return [names, *numbers]
+
+
+def _write_npz(path: Path, task: Task, answers: Answers) -> int:
+    outputs: list[np.ndarray] = []
+    extras: dict[str, list[str]] = {}
+    about = {"unit": np.array(task.unit)} if task.kind == "regression" else {"classes": np.array(task.classes)}
+    for part, output in answers:
+        if not outputs:
+            _refuse_clash(part, ["prediction", *about])
+        outputs.append(output)
+        for name, texts in part.extras.items():
+            extras.setdefault(name, []).extend(texts)
+    if not outputs:
+        return 0
+    arrays = {"prediction": np.concatenate(outputs), **about, **{name: np.array(texts) for name, texts in extras.items()}}
+    np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types its keyword allow_pickle with the rest
+    return len(arrays["prediction"])
+
+
+def _refuse_clash(part: Samples, columns: list[str]) -> None:
+    for name in part.extras:
+        if name in columns:
+            raise InputError(f"the input has a column {name!r} already, which the result needs; rename it")

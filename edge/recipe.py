@@ -1,0 +1,160 @@
+"""The recipe: everything that a run depends on, as plain dataclasses read from JSON or TOML. Each flag has the same key."""
+
+import dataclasses
+import difflib
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from edge.errors import InputError
+
+METHODS = ("mdico", "released", "single", "single-matched")
+
+
+@dataclass
+class Model:
+    """The encoders (METHOD.md, "The model")."""
+
+    embedding: int = 128  # d; specific, unused and shared features have d / 2 each
+    width: int = 128  # channels of the convolutions
+    hidden: int = 512  # width of the last layer before the embedding
+    kernel: int = 5  # time steps under one convolution
+    dropout: float = 0.2
+    layer_norm: bool = False  # LayerNorm behind each encoder; the paper has it for LFMC only
+
+
+@dataclass
+class Objectives:
+    """Weights of the four losses (METHOD.md, all 1) and the temperature of NT-Xent."""
+
+    main: float = 1.0
+    aux: float = 1.0
+    con: float = 1.0
+    mod: float = 1.0
+    temperature: float = 0.1
+
+
+@dataclass
+class Training:
+    """The optimiser and when it stops."""
+
+    epochs: int = 100
+    batch: int | None = None  # None: 32 below 10,000 training samples, else 128 (the paper's two settings)
+    lr: float = 1e-3
+    patience: int = 5  # epochs without an improvement of the validation loss ...
+    min_delta: float = 0.01  # ... of at least this
+
+
+@dataclass
+class Compression:
+    """Fine-tuning under fake quantization."""
+
+    epochs: int = 6
+    lr: float = 1e-4
+    calibration: int = 512  # training samples that set the first ranges
+
+
+@dataclass
+class Recipe:
+    """One run. `modalities` empty means those that the data set recommends."""
+
+    data: str = "simulated"
+    modalities: tuple[str, ...] = ()
+    method: str = "mdico"
+    seed: int = 0
+    fold: int = 0  # this fold is the test set, the next one validates
+    folds: int = 5
+    target: str = "cpu"
+    max_drop: float = 0.01  # gate: INT8 may be worse than FP32 by this fraction
+    model: Model = field(default_factory=Model)
+    objectives: Objectives = field(default_factory=Objectives)
+    training: Training = field(default_factory=Training)
+    compression: Compression = field(default_factory=Compression)
+
+    def to_json(self) -> dict[str, Any]:
+        """Nested dictionaries, ready for json.dumps."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
+
+    def check(self) -> "Recipe":
+        """Raise InputError for a value that cannot work; return self."""
+        if self.method not in METHODS:
+            raise InputError(f"method {self.method!r} is not known; use one of {', '.join(METHODS)}")
+        positive = {
+            "training.epochs": self.training.epochs, "training.lr": self.training.lr, "folds": self.folds,
+            "model.width": self.model.width, "model.hidden": self.model.hidden, "model.kernel": self.model.kernel,
+            "objectives.temperature": self.objectives.temperature, "compression.lr": self.compression.lr,
+            "compression.calibration": self.compression.calibration, "training.patience": self.training.patience,
+        }  # fmt: skip
+        for key, value in positive.items():
+            if value <= 0:
+                raise InputError(f"{key} is {value}; it must be above 0")
+        if self.training.batch is not None and self.training.batch < 2:
+            raise InputError(f"training.batch is {self.training.batch}; batch normalisation needs at least 2")
+        if self.model.embedding < 2 or self.model.embedding % 2:
+            raise InputError(f"model.embedding is {self.model.embedding}; it is split in two halves and must be even")
+        if self.model.kernel % 2 == 0:
+            raise InputError(f"model.kernel is {self.model.kernel}; it must be odd so that a series keeps its length")
+        if not 0 <= self.model.dropout < 1:
+            raise InputError(f"model.dropout is {self.model.dropout}; it must be in [0, 1)")
+        if self.compression.epochs < 0:
+            raise InputError(f"compression.epochs is {self.compression.epochs}; use 0 for calibration alone")
+        return self
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe from .json or .toml. InputError for an unknown key (names the nearest) or a wrong type."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"the recipe {path} is not a file") from None
+    try:
+        values = json.loads(text) if path.suffix == ".json" else _toml().loads(text)
+    except ValueError as error:  # both decoders raise a ValueError
+        raise InputError(f"the recipe {path} cannot be read: {error}") from None
+    return _fill(Recipe, values, f"{path}: ").check()
+
+
+def recipe_from_json(values: dict[str, Any]) -> Recipe:
+    """The reverse of Recipe.to_json."""
+    return _fill(Recipe, values, "")
+
+
+def _toml() -> Any:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    return tomllib
+
+
+def _fill(kind: type[Any], values: Any, place: str) -> Any:
+    if not isinstance(values, dict):
+        raise InputError(f"{place}expected a table of keys, got {values!r}")
+    types = get_type_hints(kind)
+    arguments = {}
+    for key, value in values.items():
+        if key not in types:
+            near = difflib.get_close_matches(key, types, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(types)}"
+            raise InputError(f"{place}the key {key!r} is not known; {hint}")
+        arguments[key] = _convert(types[key], value, f"{place}{key}")
+    return kind(**arguments)
+
+
+def _convert(wanted: Any, value: Any, place: str) -> Any:
+    if dataclasses.is_dataclass(wanted):
+        return _fill(wanted, value, f"{place}.")  # type: ignore[arg-type]
+    if get_origin(wanted) is tuple:
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise InputError(f"{place} is {value!r}; expected a list of names")
+    choices = get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,)
+    if float in choices and type(value) is int:
+        return float(value)
+    if type(value) not in choices:
+        names = " or ".join(choice.__name__ for choice in choices)
+        raise InputError(f"{place} is {value!r}; expected {names}")
+    return value

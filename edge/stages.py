@@ -1,0 +1,53 @@
+"""The stages on the training side, as the commands call them: what is there and still fits is used again."""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge.recipe import Recipe
+
+if TYPE_CHECKING:
+    from edge.compress.compression import Compressed
+    from edge.train.paired import PairedSet
+    from edge.train.training import Trained
+
+
+def open_data(recipe: Recipe) -> "PairedSet":
+    """The recipe's paired set: a folder, a known name, or the simulated one."""
+    from edge.train.datasets import resolve
+
+    return resolve(recipe.data, Path(os.environ.get("EDGE_CACHE", Path.home() / ".cache" / "edge-colearn")))
+
+
+def train_stage(recipe: Recipe, run: Path, *, resume: bool = True) -> Iterator["Trained"]:
+    """One model for all modalities; for the single methods one for each."""
+    from edge.train.training import choose_modalities, train
+
+    data = open_data(recipe)
+    if recipe.method in ("mdico", "released"):
+        yield train(data, recipe, run / "train" / recipe.method, resume=resume)
+        return
+    for name in choose_modalities(data, recipe):
+        yield train_single(data, recipe, name, run, method=recipe.method, resume=resume)
+
+
+def train_single(
+    data: "PairedSet", recipe: Recipe, modality: str, run: Path, *, method: str = "single", resume: bool = True
+) -> "Trained":
+    """The model of one modality alone, which co-learning must beat."""
+    from edge.train.training import train
+
+    alone = dataclasses.replace(recipe, method=method, modalities=(modality,))
+    return train(data, alone, run / "train" / f"{method}-{modality}", resume=resume)
+
+
+def compress_stage(recipe: Recipe, run: Path, *, force: bool = False) -> "Compressed":
+    """Train what is missing, then compress."""
+    from edge.compress.compression import compress
+    from edge.train.training import train
+
+    data = open_data(recipe)
+    trained = train(data, recipe, run / "train" / recipe.method, resume=not force)
+    return compress(data, trained, recipe, run / "compress" / recipe.method, resume=not force)

@@ -1,0 +1,53 @@
+"""Downloads for `edge data fetch`, the only command that uses the network."""
+
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import BinaryIO
+
+from edge.errors import BackendMissing, InputError
+from edge.files import replacing, sha256
+
+
+def cache_folder() -> Path:
+    """Where fetched data goes: the folder in EDGE_CACHE, or ~/.cache/edge-colearn."""
+    given = os.environ.get("EDGE_CACHE")
+    return Path(given) if given else Path.home() / ".cache" / "edge-colearn"
+
+
+def download(address: str, path: Path, checksum: str | None) -> None:
+    """Bring `address` to `path`, whole or not at all; a file that is there already and has the checksum is kept.
+
+    InputError: no connection, an answer that is no file, or bytes with another SHA-256 than `checksum`.
+    """
+    if not address.startswith(("https://", "http://")):
+        raise InputError(f"{address} is no http address")
+    if checksum is not None and path.is_file() and sha256(path) == checksum:
+        return
+    with replacing(path) as temporary:
+        try:
+            with urllib.request.urlopen(address, timeout=60) as answer, open(temporary, "wb") as file:  # noqa: S310  http(s) only, see above
+                _copy(answer, file, int(answer.headers.get("Content-Length") or 0), path.name)
+        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            raise InputError(
+                f"{address} could not be downloaded ({error}); check the connection, or get the file yourself and give "
+                "its folder with --from FOLDER"
+            ) from None
+        found = sha256(temporary)
+        if checksum is not None and found != checksum:
+            raise InputError(
+                f"{address} has SHA-256 {found}, expected {checksum}: the file changed or the download was disturbed; "
+                "try again, or give a folder with the right file with --from FOLDER"
+            )
+
+
+def _copy(answer: BinaryIO, file: BinaryIO, size: int, name: str) -> None:
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        raise BackendMissing("tqdm is not installed; pip install 'edge-colearn[train]'") from None
+    with tqdm(total=size or None, unit="B", unit_scale=True, desc=name, disable=None) as bar:
+        while block := answer.read(1 << 20):
+            file.write(block)
+            bar.update(len(block))

@@ -1,0 +1,165 @@
+"""The loop that training and fine-tuning share: epochs, validation, early stopping, a state that can be resumed.
+
+The same seed gives the same numbers, also across an interruption: shuffling and dropout are seeded by (seed, epoch), so
+that nothing but the weights and the optimiser's moments has to be kept.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from edge.errors import InputError
+from edge.train import checkpoint
+from edge.train.samples import batches
+
+# The indices of a batch -> the objectives by name, with their sum as "total".
+Losses = Callable[[Tensor], dict[str, Tensor]]
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long to train. `patience` None: all epochs. `keep_start`: the weights before the first epoch compete too."""
+
+    epochs: int
+    batch: int
+    lr: float
+    patience: int | None = None
+    min_delta: float = 0.0
+    keep_start: bool = False
+
+
+class BestSoFar:
+    """The weights with the lowest validation loss, and how many epochs ago they were found."""
+
+    def __init__(self, min_delta: float) -> None:
+        self.min_delta = min_delta
+        self.loss = math.inf
+        self.epoch = 0
+        self.waited = 0
+        self.weights: dict[str, Tensor] = {}
+
+    def offer(self, epoch: int, loss: float, model: nn.Module) -> None:
+        """Keep the weights if `loss` is lower; patience counts from the last improvement of at least `min_delta`."""
+        self.waited = 0 if loss < self.loss - self.min_delta else self.waited + 1
+        if loss < self.loss:
+            self.loss, self.epoch = loss, epoch
+            self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def fit(
+    model: nn.Module,
+    losses: Losses,
+    split: tuple[Tensor, Tensor],
+    schedule: Schedule,
+    *,
+    seed: int,
+    state: Path,
+    fingerprint: str,
+    label: str,
+    resume: bool = True,
+) -> list[Record]:
+    """Train `model` on the indices `split` = (train, validation) and leave the best weights in it.
+
+    The state after each epoch is written to `state`; with `resume`, one of the same `fingerprint` is continued.
+    Returns a record for each epoch: its losses on both parts, seconds, samples per second. InputError if a loss is
+    not finite (names epoch, batch and loss); the last good state stays on disk.
+    """
+    train, validation = split
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.Adam(parameters, lr=schedule.lr, fused=True)
+    best, history = BestSoFar(schedule.min_delta), list[Record]()
+    if resume and state.exists():
+        history = _continue(state, model, optimiser, best, fingerprint)
+    if not history and schedule.keep_start:
+        best.offer(0, evaluate(model, losses, validation, schedule.batch)["total"], model)
+    bar = tqdm(total=schedule.epochs, initial=len(history), desc=label, unit="epoch", disable=None)
+    with bar:
+        for epoch in range(len(history) + 1, schedule.epochs + 1):
+            if schedule.patience is not None and best.waited >= schedule.patience:
+                break
+            record = _epoch(model, losses, optimiser, train, schedule.batch, epoch=epoch, seed=seed)
+            record["validation"] = evaluate(model, losses, validation, schedule.batch)
+            best.offer(epoch, record["validation"]["total"], model)
+            history.append(record)
+            facts = {"fingerprint": fingerprint, "history": history, "best": [best.loss, best.epoch, best.waited]}
+            checkpoint.save_progress(state, model, best.weights, optimiser, facts)
+            bar.set_postfix(train=f"{record['train']['total']:.3f}", validation=f"{record['validation']['total']:.3f}")
+            bar.update()
+    if best.weights:
+        model.load_state_dict(best.weights)
+    model.eval()
+    return history
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, losses: Losses, index: Tensor, batch: int) -> dict[str, float]:
+    """Mean of each objective over the samples of `index`."""
+    model.eval()
+    total, sums = 0, dict[str, float]()
+    for piece in batches(index, batch):
+        for name, value in losses(piece).items():
+            sums[name] = sums.get(name, 0.0) + float(value) * len(piece)
+        total += len(piece)
+    return {name: value / total for name, value in sums.items()}
+
+
+def _epoch(
+    model: nn.Module,
+    losses: Losses,
+    optimiser: torch.optim.Optimizer,
+    train: Tensor,
+    batch: int,
+    *,
+    epoch: int,
+    seed: int,
+) -> Record:
+    model.train()
+    torch.manual_seed(1_000_003 * seed + epoch)
+    generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
+    start, count, sums = time.perf_counter(), 0, dict[str, Tensor]()
+    for number, piece in enumerate(batches(train, batch, generator), 1):
+        parts = losses(piece)
+        optimiser.zero_grad(set_to_none=True)
+        parts["total"].backward()  # type: ignore[no-untyped-call]
+        _check_finite(parts, epoch, number)
+        optimiser.step()
+        count += len(piece)
+        for name, value in parts.items():
+            sums[name] = sums.get(name, torch.zeros(())) + value.detach() * len(piece)
+    seconds = time.perf_counter() - start
+    return {
+        "epoch": epoch,
+        "train": {name: float(value) / count for name, value in sums.items()},
+        "seconds": round(seconds, 4),
+        "samples_per_s": round(count / seconds, 1),
+    }
+
+
+def _check_finite(parts: dict[str, Tensor], epoch: int, number: int) -> None:
+    if math.isfinite(float(parts["total"].detach())):
+        return
+    wrong = ", ".join(f"{name} = {float(value.detach())}" for name, value in parts.items() if not torch.isfinite(value))
+    raise InputError(
+        f"training diverged in epoch {epoch}, batch {number}: {wrong}. Lower training.lr or look for extreme values "
+        "with `edge data show`; the state after the last good epoch is kept"
+    )
+
+
+def _continue(
+    state: Path, model: nn.Module, optimiser: torch.optim.Optimizer, best: BestSoFar, fingerprint: str
+) -> list[Record]:
+    _, facts = checkpoint.load(state)
+    if facts["fingerprint"] != fingerprint:
+        return []
+    best.weights, facts = checkpoint.load_progress(state, model, optimiser)
+    best.loss, best.epoch, best.waited = facts["best"]
+    history: list[Record] = facts["history"]
+    return history

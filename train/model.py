@@ -1,0 +1,103 @@
+"""The co-learning model: two encoders for each modality, heads that share, discriminators that tell apart.
+
+Source: MDiCo (arXiv 2510.19579). Shapes: N samples, d embedding, h = d / 2, K outputs.
+
+    specific encoder -> z (N, d) = [z_specific (N, h), z_unused (N, h)]
+    shared encoder   -> Linear d -> h, batch norm, ReLU -> z_shared (N, h)
+    head([z_specific, z_shared]) -> prediction (N, K)
+
+A student (`Branch`) needs nothing of the other modalities. The auxiliary head and the discriminators exist for
+training alone.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from edge.recipe import Model
+from edge.sensors import Modality
+from edge.tasks import Task
+from edge.train.encoders import build_trunk
+
+
+@dataclass
+class Features:
+    """What one student gives for N samples: `prediction` (N, K) are logits or standardised values."""
+
+    prediction: Tensor
+    specific: Tensor  # (N, h)
+    unused: Tensor  # (N, h)
+    shared: Tensor  # (N, h)
+
+
+def encoder(modality: Modality, model: Model) -> nn.Sequential:
+    """Trunk, then Linear hidden -> d, then LayerNorm if the recipe asks for it."""
+    parts: dict[str, nn.Module] = {
+        "trunk": build_trunk(modality, model),
+        "project": nn.Linear(model.hidden, model.embedding),
+    }
+    if model.layer_norm:
+        parts["layer_norm"] = nn.LayerNorm(model.embedding)
+    return nn.Sequential(OrderedDict(parts))
+
+
+class Branch(nn.Module):
+    """One modality's student as it is trained."""
+
+    def __init__(self, modality: Modality, task: Task, model: Model) -> None:
+        super().__init__()
+        half = model.embedding // 2
+        self.specific = encoder(modality, model)
+        self.shared = encoder(modality, model)
+        self.to_shared = nn.Sequential(
+            OrderedDict(project=nn.Linear(model.embedding, half), norm=nn.BatchNorm1d(half), relu=nn.ReLU())
+        )
+        self.head = nn.Linear(model.embedding, task.n_outputs)
+
+    def forward(self, x: Tensor) -> Features:
+        """(N, *shape), normalised -> Features."""
+        specific, unused = self.specific(x).chunk(2, dim=1)  # (N, h) each
+        shared = self.to_shared(self.shared(x))  # (N, h)
+        return Features(self.head(torch.cat([specific, shared], dim=1)), specific, unused, shared)
+
+
+class SingleBranch(nn.Module):
+    """The plain model that co-learning must beat: one encoder, one head."""
+
+    def __init__(self, modality: Modality, task: Task, model: Model) -> None:
+        super().__init__()
+        self.encoder = encoder(modality, model)
+        self.head = nn.Linear(model.embedding, task.n_outputs)
+
+    def forward(self, x: Tensor) -> Features:
+        """(N, *shape), normalised -> Features without parts."""
+        embedding = self.encoder(x)
+        nothing = embedding[:, :0]
+        return Features(self.head(embedding), nothing, nothing, nothing)
+
+
+class TrainingHeads(nn.Module):
+    """What training needs beside the students: the auxiliary head and the two modality discriminators."""
+
+    def __init__(self, n_modalities: int, task: Task, model: Model) -> None:
+        super().__init__()
+        half = model.embedding // 2
+        self.auxiliary = nn.Linear(half, task.n_outputs)
+        self.tell_specific = nn.Linear(half, n_modalities)
+        self.tell_unused = nn.Linear(half, n_modalities)  # the `released` variant shows it z_shared instead
+
+
+class CoLearner(nn.Module):
+    """The students of all modalities, and the heads that only training needs."""
+
+    def __init__(self, modalities: list[Modality], task: Task, model: Model, *, single: bool = False) -> None:
+        super().__init__()
+        branch = SingleBranch if single else Branch
+        self.students = nn.ModuleDict({modality.name: branch(modality, task, model) for modality in modalities})
+        self.heads = TrainingHeads(len(modalities), task, model)
+
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Features]:
+        """Normalised samples of each modality (each with its own N: a missing modality is left out) -> Features."""
+        return {name: self.students[name](x) for name, x in inputs.items()}
