@@ -93,7 +93,8 @@ def _read_data(path: Path, bundles: Sequence[Bundle]) -> dict[str, Array]:
             arrays: dict[str, Array] = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise InputError(f"{path} is missing") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    # A lone .npy is no context manager: AttributeError on Python 3.10, TypeError from 3.11.
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is not an .npz of plain arrays: {error}") from None
     wanted = {bundle.modality.name: bundle.modality for bundle in bundles}
     for name in [*wanted, "target"]:

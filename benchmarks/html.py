@@ -112,7 +112,7 @@ def _summary(report: Report) -> str:
                 figures.size(rows[0]["model_bytes"]),
             ]
         )
-    return _table(["student", f"{metric} [95 %]", *(f"p50 ms, batch {b}" for b in batches), "model"], lines)
+    return _table(["student", f"{metric} [95 %]", *(f"p50\u00a0ms\u00a0@{b}" for b in batches), "model"], lines)
 
 
 def _all_figures(report: Report) -> str:

@@ -27,7 +27,7 @@ figure svg{display:block;width:100%;max-width:33rem;height:auto;margin:0 auto}
 .scroll{overflow-x:auto;margin:0 -1.1rem;padding:0 1.1rem}
 table{border-collapse:collapse;width:100%;font-size:.84rem;font-variant-numeric:tabular-nums}
 th,td{padding:.4rem .5rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)}
-th{color:var(--muted);font-weight:500;vertical-align:bottom}
+th{color:var(--muted);font-weight:500;vertical-align:bottom;white-space:normal}
 tbody tr:last-child td{border-bottom:0}
 th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--surface);padding-left:0}
 td:first-child{font-weight:600}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edge.compress.fold import DeployedStudent, FoldedStudent, cost, first_rows
+from edge.compress.fold import FoldedStudent, first_rows
 from edge.compress.placement import PLACEMENTS
 from edge.compress.quantize import LayerRange, float_layers, layer_ranges, quantize
 from edge.errors import InputError
@@ -136,11 +136,7 @@ def _save(
         weights = {key: value for key, value in student.state_dict().items() if "nncf" not in key}
         tensors.update({f"student.{name}.{key}": value for key, value in weights.items()})
         sample = samples.inputs[name][:1]
-        before = trained.model.students[name]
-        folded = DeployedStudent(FoldedStudent(before))  # type: ignore[arg-type]
-        with torch.no_grad():
-            some = samples.inputs[name][test]
-            difference = float((before(some).prediction - folded(some)).abs().max())
+        some = samples.inputs[name][test]
         ranges = {}
         for layer, limits in layer_ranges(student, sample).items():
             ranges[layer] = {"input_limit": limits.input_limit, "non_negative": limits.non_negative}
@@ -148,10 +144,7 @@ def _save(
         for target in PLACEMENTS:
             with float_layers(student, sample, not_quantized(student, ranges, target)), torch.no_grad():
                 tensors[f"reference.{target}.{name}"] = torch.cat([student(piece)[0] for piece in some.split(1024)])
-        facts["students"][name] = {
-            "ranges": ranges,
-            "folding": {"before": cost(before, sample).to_json(), "after": cost(folded, sample).to_json(), "difference": difference},
-        }
+        facts["students"][name] = {"ranges": ranges}
     checkpoint.save(folder / WEIGHTS, tensors, {"fingerprint": mark})
     write_json(folder / FACTS, facts)
     (folder / STATE).unlink(missing_ok=True)

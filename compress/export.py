@@ -37,6 +37,19 @@ class Normalise(nn.Module):
         return torch.where(torch.isnan(z), self.missing, z)
 
 
+class PredictionOnly(nn.Module):
+    """A branch as it was trained, nothing folded: to show what folding saves."""
+
+    def __init__(self, branch: nn.Module) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, *shape), normalised -> prediction (N, K)."""
+        prediction: Tensor = self.branch(x).prediction
+        return prediction
+
+
 class Exported(nn.Module):
     """Normalisation, the student, and the way back to probabilities or units, in one module."""
 

@@ -78,8 +78,8 @@ def write_bundle(
 ) -> Bundle:
     """Write a bundle whole or not at all, and open it.
 
-    The gates of `report` that have `passed: false` are marked in the card: such a bundle is kept, and says so when it is used.
-    An existing bundle is replaced; a folder that holds something else is refused.
+    The gates of `report` that have `passed: false` are marked in the card: such a bundle is kept, and says so when it
+    is used. An existing bundle is replaced; a folder that holds something else is refused.
     """
     failed = [gate["name"] for gate in report.get("gates", ()) if gate["passed"] is False]
     card = {**card, "properties": {**card["properties"], "edge:failed_gates": failed}}
@@ -89,7 +89,7 @@ def write_bundle(
     with replacing_folder(folder, CARD) as temporary:
         for key, path in graphs.items():
             shutil.copyfile(path, temporary / graph_file(key))
-        np.savez(temporary / GOLDEN, **golden)  # type: ignore[arg-type]  # numpy types its keyword allow_pickle with the rest
+        np.savez(temporary / GOLDEN, **golden)  # type: ignore[arg-type]  # numpy's own keyword is in the way
         _read_golden(temporary / GOLDEN, modality, task, list(graphs))
         write_json(temporary / CARD, card)
         write_json(temporary / REPORT, report)
@@ -119,7 +119,7 @@ def open_bundle(folder: Path, *, checksums: bool = True) -> Bundle:
 
 
 def verify_checksums(bundle: Bundle) -> int:
-    """Compare every file with SHA256SUMS and return their number. InputError names the file that differs or is missing."""
+    """Compare every file with SHA256SUMS and return their number. InputError names the file that differs."""
     folder = bundle.folder
     expected = _read_sums(folder)
     graphs = [path.relative_to(folder.resolve()).as_posix() for path in bundle.graphs.values()]
@@ -131,7 +131,9 @@ def verify_checksums(bundle: Bundle) -> int:
         if not path.is_file():
             raise InputError(f"the file {name} of the bundle {folder} is missing; copy or build the bundle again")
         if sha256(path) != digest:
-            raise InputError(f"the file {name} of the bundle {folder} was changed: its SHA-256 is not the one in {SUMS}")
+            raise InputError(
+                f"the file {name} of the bundle {folder} was changed: its SHA-256 is not the one in {SUMS}"
+            )
     return len(expected)
 
 

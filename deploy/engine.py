@@ -4,7 +4,8 @@ An engine called `xyz` is the file `engine_xyz.py` beside this one, with a funct
 
     open_graph(graph: Path, threads: int) -> Engine
 
-Adding an engine is adding a file; nothing is imported before it is asked for. The checks of the inputs stand here, once for all.
+Adding an engine is adding a file; nothing is imported before it is asked for. The checks of the inputs stand here, once
+for all engines.
 """
 
 import importlib
@@ -79,8 +80,8 @@ def open_engine(graph: Path, *, backend: str = "onnxruntime", threads: int = 1) 
     return engine
 
 
-def check_inputs(expected: Sequence[Tensor], inputs: Mapping[str, np.ndarray]) -> None:
-    """Raise InputError unless `inputs` has exactly the expected names, types and shapes; about a microsecond when it fits."""
+def check_inputs(expected: Sequence[Tensor], inputs: Mapping[str, Any]) -> None:
+    """Raise InputError unless `inputs` has exactly the expected names, types and shapes; a microsecond when it fits."""
     if len(inputs) == len(expected):
         for tensor in expected:
             if not tensor.fits(inputs.get(tensor.name)):
@@ -90,7 +91,7 @@ def check_inputs(expected: Sequence[Tensor], inputs: Mapping[str, np.ndarray]) -
     raise InputError(_complaint(expected, inputs))
 
 
-def _complaint(expected: Sequence[Tensor], inputs: Mapping[str, np.ndarray]) -> str:
+def _complaint(expected: Sequence[Tensor], inputs: Mapping[str, Any]) -> str:
     names = [tensor.name for tensor in expected]
     if set(names) != set(inputs):
         return f"received the inputs {sorted(inputs)}; the graph expects {sorted(names)}"

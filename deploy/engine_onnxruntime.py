@@ -1,7 +1,7 @@
 """ONNX Runtime on the CPU.
 
-Threads are pinned: `threads` inside an operator, one between operators, because a student is a chain and a figure that depends on
-how many cores happen to be idle is no figure. Spinning stays as ONNX Runtime has it: one thread has no pool to wait for.
+Threads are pinned: `threads` inside an operator, one between operators, because a student is a chain and a figure that
+depends on how many cores happen to be idle is no figure. Spinning stays as ONNX Runtime has it: one thread has no pool.
 """
 
 from pathlib import Path
@@ -31,7 +31,12 @@ class OnnxRuntimeEngine:
         self._inputs = tuple(_tensor(value) for value in self._session.get_inputs())
         self._outputs = tuple(_tensor(value) for value in self._session.get_outputs())
         self._names = [tensor.name for tensor in self._outputs]
-        self._about = {"backend": "onnxruntime", "version": runtime.__version__, "threads": threads, "graph": str(graph)}
+        self._about = {
+            "backend": "onnxruntime",
+            "version": runtime.__version__,
+            "threads": threads,
+            "graph": str(graph),
+        }
 
     def describe(self) -> dict[str, Any]:
         """See Engine.describe."""

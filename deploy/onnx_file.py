@@ -1,9 +1,10 @@
 """The outline of an ONNX file, read without the onnx package: is it whole, and are its weights inside?
 
-A device has no onnx package, yet a graph is untrusted input: a tensor with external data makes a runtime open any path that the
-file names. An ONNX file is a protobuf message, a list of (field number, wire type, value); a message is one value of known length.
-The walk goes down to the tensors only and skips their values, so it takes well under a millisecond for a student.
-Field numbers: onnx/onnx.proto (IR version 10 and later); wire types: protobuf.dev/programming-guides/encoding.
+A device has no onnx package, yet a graph is untrusted input: a tensor with external data makes a runtime open any path
+that the file names. An ONNX file is a protobuf message, a list of (field number, wire type, value); a message is one
+value of known length. The walk goes down to the tensors only and skips their values: well under a millisecond for a
+student. Field numbers: onnx/onnx.proto (IR version 10 and later); wire types:
+protobuf.dev/programming-guides/encoding.
 """
 
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ _GRAPH, _EXTERNAL_DATA, _DATA_LOCATION = 7, 13, 14  # fields of ModelProto and, 
 _DEEPEST = 64  # messages inside messages; protobuf's own readers stop at 100
 
 
-class _Broken(ValueError):
+class _BrokenError(ValueError):
     """The bytes are no protobuf message."""
 
 
@@ -38,23 +39,23 @@ def read_onnx(path: Path) -> bytes:
         raise InputError(f"the graph {path} is not a file") from None
     try:
         if not any(number == _GRAPH for number, _ in _fields(memoryview(data))):
-            raise _Broken("it holds no graph")
+            raise _BrokenError("it holds no graph")
         _walk("model", memoryview(data), 0, path)
-    except _Broken as error:
+    except _BrokenError as error:
         raise InputError(f"{path} is not an ONNX file, or it is truncated: {error}") from None
     return data
 
 
 def _walk(message: str, data: memoryview, depth: int, path: Path) -> None:
     if depth > _DEEPEST:
-        raise _Broken(f"more than {_DEEPEST} levels")
+        raise _BrokenError(f"more than {_DEEPEST} levels")
     children = _CHILDREN[message]
     for number, value in _fields(data):
         if message == "tensor" and (number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value == 1)):
             raise InputError(f"{path} keeps weights in another file (external data); export it with the weights inside")
         if number in children:
             if isinstance(value, int):
-                raise _Broken(f"field {number} of a {message} has the wrong type")
+                raise _BrokenError(f"field {number} of a {message} has the wrong type")
             _walk(children[number], value, depth + 1, path)
 
 
@@ -73,9 +74,9 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         elif wire in (1, 5):
             size = 8 if wire == 1 else 4
         else:
-            raise _Broken(f"wire type {wire} at byte {at}")
+            raise _BrokenError(f"wire type {wire} at byte {at}")
         if at + size > len(data):
-            raise _Broken(f"{at + size - len(data)} bytes are missing")
+            raise _BrokenError(f"{at + size - len(data)} bytes are missing")
         yield key >> 3, data[at : at + size]
         at += size
 
@@ -85,10 +86,10 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):
-            raise _Broken("it ends inside a number")
+            raise _BrokenError("it ends inside a number")
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise _Broken(f"a number of more than ten bytes at byte {at}")
+    raise _BrokenError(f"a number of more than ten bytes at byte {at}")

@@ -6,14 +6,19 @@ A Q/DQ pair is QuantizeLinear -> DequantizeLinear; operations that only move dat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edge.deploy.onnx_file import read_onnx
+from edge.errors import BackendMissing, InputError
+
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
+PAIR = ("QuantizeLinear", "DequantizeLinear")
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Data goes through these unchanged, or only a part of it, so a pair in front of them serves the layer behind.
 MOVES_DATA = (
@@ -35,6 +40,24 @@ class Finding:
         return f"{self.rule} at {self.node}: {self.problem}; {self.fix}"
 
 
+def load_graph(graph: "Path | ModelProto") -> "ModelProto":
+    """The model of an ONNX file; a model is handed back as it is.
+
+    InputError if the file is missing, is no ONNX or keeps weights outside; BackendMissing without the package onnx.
+    """
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError:
+        raise BackendMissing("onnx is not installed; pip install 'edge-colearn[compress]'") from None
+    if not isinstance(graph, Path):
+        return graph
+    try:
+        return onnx.load_from_string(read_onnx(graph))
+    except DecodeError as error:
+        raise InputError(f"{graph} is not an ONNX file: {error}") from None
+
+
 class Graph:
     """A model with the look-ups that the rules need."""
 
@@ -43,10 +66,10 @@ class Graph:
         self.nodes: list[NodeProto] = list(model.graph.node)
         self.outputs = {value.name for value in model.graph.output}
         self.producer = {name: node for node in self.nodes for name in node.output if name}
-        self.readers: dict[str, list[tuple[NodeProto, int]]] = {}
+        self.readers: dict[str, list[NodeProto]] = {}
         for node in self.nodes:
-            for position, name in enumerate(node.input):
-                self.readers.setdefault(name, []).append((node, position))
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
 
     @cached_property
     def constants(self) -> dict[str, npt.NDArray[Any]]:
@@ -65,19 +88,20 @@ class Graph:
         return values
 
     @cached_property
-    def ranks(self) -> dict[str, int]:
-        """Number of axes, where shape inference finds it."""
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes where inference finds them; 0 for an axis that is free."""
         from onnx import shape_inference
 
         graph = shape_inference.infer_shapes(self.model).graph
-        values = [*graph.input, *graph.value_info, *graph.output]
-        known = {v.name: len(v.type.tensor_type.shape.dim) for v in values if v.type.tensor_type.HasField("shape")}
-        return known | {name: value.ndim for name, value in self.constants.items()}
+        types = {v.name: v.type.tensor_type for v in (*graph.input, *graph.value_info, *graph.output)}
+        known = {name: kind.shape.dim for name, kind in types.items() if kind.HasField("shape")}
+        inferred = {name: tuple(axis.dim_value for axis in axes) for name, axes in known.items()}
+        return inferred | {name: value.shape for name, value in self.constants.items()}
 
     @cached_property
     def pairs(self) -> "list[NodeProto]":
         """All Q and DQ nodes."""
-        return [node for node in self.nodes if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+        return [node for node in self.nodes if node.op_type in PAIR]
 
     def name(self, node: "NodeProto") -> str:
         """What a person can find it by."""
@@ -108,43 +132,42 @@ class Graph:
         node = self.producer.get(self.through(tensor, MOVES_DATA))
         return node if node is not None and node.op_type == "DequantizeLinear" else None
 
-    def uses(self, tensor: str) -> "Iterator[tuple[NodeProto, int]]":
-        """The nodes that read `tensor`, with the input's position, data movement passed over."""
-        for node, position in self.readers.get(tensor, []):
+    def moved(self, tensor: str) -> Iterator[str]:
+        """`tensor` and what data movement makes of it."""
+        yield tensor
+        for node in self.readers.get(tensor, []):
             if node.op_type in MOVES_DATA:
                 for output in node.output:
-                    yield from self.uses(output)
-            else:
-                yield node, position
+                    yield from self.moved(output)
 
-    def weighted(self) -> "Iterator[tuple[NodeProto, bool, bool]]":
-        """Each Conv, Gemm, ... with a constant weight: the node, is its data quantized, is its weight."""
+    def uses(self, tensor: str) -> "Iterator[NodeProto]":
+        """The nodes that compute with `tensor`; data movement is passed over."""
+        for name in self.moved(tensor):
+            yield from (node for node in self.readers.get(name, []) if node.op_type not in MOVES_DATA)
+
+    def quantized(self) -> "Iterator[NodeProto]":
+        """Each Conv, Gemm, ... whose data and weight (or two activations) come from DQs."""
         for node in self.nodes:
-            if node.op_type in WEIGHTED and self.weight(node) is not None:
-                yield node, *(self.dequantizer(name) is not None for name in node.input[:2])
+            if node.op_type in WEIGHTED and all(self.dequantizer(name) is not None for name in node.input[:2]):
+                yield node
 
-    def weight(self, node: "NodeProto") -> npt.NDArray[Any] | None:
-        """The stored weight behind its Q/DQ and Transpose; None for the product of two activations."""
-        return self.constants.get(self.through(node.input[1], ("QuantizeLinear", "DequantizeLinear", "Transpose")))
-
-    def next_weighted(self, node: "NodeProto") -> "Iterator[NodeProto]":
-        """The weighted operators that can be reached from `node`."""
+    def leads_to_weighted(self, node: "NodeProto") -> bool:
+        """Whether another weighted operator can be reached from `node`."""
         waiting, seen = list(node.output), set()
         while waiting:
-            tensor = waiting.pop()
-            for reader, _ in self.readers.get(tensor, []):
-                if id(reader) not in seen:
-                    seen.add(id(reader))
-                    waiting += reader.output
-                    if reader.op_type in WEIGHTED:
-                        yield reader
+            for reader in self.readers.get(waiting.pop(), []):
+                if reader.op_type in WEIGHTED:
+                    return True
+                waiting += [name for name in reader.output if name not in seen]
+                seen |= set(reader.output)
+        return False
 
     @cached_property
     def depth(self) -> dict[str, int]:
         """Operators on the longest way from an input to each tensor, Q and DQ not counted."""
         depth: dict[str, int] = {}
         for node in self.nodes:  # the checker has made sure that they are sorted
-            step = node.op_type not in ("QuantizeLinear", "DequantizeLinear")
+            step = node.op_type not in PAIR
             depth |= dict.fromkeys(node.output, step + max((depth.get(name, 0) for name in node.input), default=0))
         return depth
 

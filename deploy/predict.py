@@ -1,9 +1,9 @@
 """Predictions for files: a stream of samples through an engine into a table or an archive.
 
-Memory is bounded by one batch for .csv; a .npz holds the predictions, not the inputs, until it is written. The result is there
-whole or not at all.
+Memory is bounded by one batch for .csv; a .npz holds the predictions, not the inputs, until it is written. The result
+is there whole or not at all.
 
-    OUT.csv   kept columns, then `prediction` and, for classes, `probability_<class>`; regression: `prediction` and `unit`.
+    OUT.csv   kept columns, then `prediction` and `probability_<class>`, or for regression `prediction` and `unit`.
               Several labels at once: `prediction` joins with ";" those of probability one half or more
     OUT.npz   `prediction` (n, outputs) float32, `classes` or `unit`, and one array of texts per kept column
 """
@@ -11,6 +11,7 @@ whole or not at all.
 import contextlib
 import csv
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,8 @@ def predict(
 ) -> dict[str, Any]:
     """Predict every sample of `source` (edge.deploy.samples) into `out`, and return what was done.
 
-    `precision`: "fp32" or "int8"; None takes INT8 if the bundle has it. `progress` gets the bytes of the source that a batch took.
-    InputError: a source or an output that does not fit; then nothing is written.
+    `precision`: "fp32" or "int8"; None takes INT8 if the bundle has it. `progress` gets the bytes of the source that a
+    batch took. InputError: a source or an output that does not fit; then nothing is written.
     """
     if out.suffix not in (".csv", ".npz"):
         raise InputError(f"the output {out} must end in .csv or .npz")
@@ -54,7 +55,10 @@ def predict(
     graph = bundle.graph_for(precision)
     parts = read_samples(source, bundle.modality, batch)
     begin = time.perf_counter()
-    with contextlib.closing(open_engine(graph, backend=backend, threads=threads)) as engine, replacing(out) as temporary:
+    with (
+        contextlib.closing(open_engine(graph, backend=backend, threads=threads)) as engine,
+        replacing(out) as temporary,
+    ):
         write = _write_csv if out.suffix == ".csv" else _write_npz
 
         def answers() -> Answers:
@@ -120,8 +124,15 @@ def _write_npz(path: Path, task: Task, answers: Answers) -> int:
             extras.setdefault(name, []).extend(texts)
     if not outputs:
         return 0
-    arrays = {"prediction": np.concatenate(outputs), **about, **{name: np.array(texts) for name, texts in extras.items()}}
-    np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types its keyword allow_pickle with the rest
+    arrays = {
+        "prediction": np.concatenate(outputs),
+        **about,
+        **{name: np.array(texts) for name, texts in extras.items()},
+    }
+    with zipfile.ZipFile(path, "w") as archive:  # numpy.savez has parameters of its own: no array may be called `file`
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
     return len(arrays["prediction"])
 
 

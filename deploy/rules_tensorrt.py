@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from edge.deploy.onnx_file import read_onnx
-from edge.deploy.onnx_graph import MOVES_DATA, WEIGHTED, Finding, Graph, attribute
 
-from edge.errors import BackendMissing
+from edge.deploy.onnx_graph import MOVES_DATA, PAIR, WEIGHTED, Finding, Graph, attribute, load_graph
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -45,13 +43,13 @@ def worth_int8(op_type: str, weight_shape: tuple[int, ...]) -> bool:
     """Whether an INT8 kernel pays for a layer of this weight shape (R11): both of its channel counts are at least 16;
     those of a Conv or ConvTranspose [Cout, Cin / groups, ...] may be 8 too.
 
-    Gemm and MatMul weights are [in, out] or [out, in]. After ModelOpt's `find_nodes_from_convs_to_exclude` and
-    `find_nodes_from_matmul_to_exclude`; stricter on Conv, where ModelOpt asks one of the two to be a multiple of 8.
+    Gemm and MatMul weights are [..., in, out] or [out, in]; size 0 means unknown. Source: ModelOpt's graph_utils.py,
+    `find_nodes_from_convs_to_exclude` (there one of the two being a multiple of 8 is enough; this is stricter) and
+    `find_nodes_from_matmul_to_exclude`.
     """
-    small = [size for size in weight_shape[:2] if size < SMALLEST]
     if op_type in ("Conv", "ConvTranspose"):
-        return all(size % 8 == 0 for size in small)
-    return not [size for size in weight_shape[-2:] if size < SMALLEST]
+        return all(size >= SMALLEST or size % 8 == 0 for size in weight_shape[:2])
+    return all(size >= SMALLEST or size == 0 for size in weight_shape[-2:])
 
 
 def check_tensorrt(graph: "Path | ModelProto") -> list[Finding]:
@@ -60,15 +58,13 @@ def check_tensorrt(graph: "Path | ModelProto") -> list[Finding]:
     A graph that onnx.checker refuses gives that finding alone, since nothing else can be read off it with confidence.
     InputError if the file is missing, is no ONNX or keeps weights outside; BackendMissing without the package onnx.
     """
-    try:
-        import onnx
-    except ImportError:
-        raise BackendMissing("onnx is not installed; pip install 'edge-colearn[compress]'") from None
-    model = onnx.load_from_string(read_onnx(graph)) if isinstance(graph, Path) else graph
-    view = Graph(model)
-    first = list(check_no_external_data(view)) or list(check_well_formed(view))
-    rules = [rule.check for rule in RULES if rule.check not in (None, check_no_external_data, check_well_formed)]
-    return first or [finding for check in rules if check is not None for finding in check(view)]
+    view = Graph(load_graph(graph))
+    findings: list[Finding] = []
+    for rule in RULES:
+        findings += [] if rule.check is None else rule.check(view)
+        if findings and rule.id in ("external", "checker"):
+            break
+    return findings
 
 
 def check_symmetric(graph: Graph) -> Iterator[Finding]:
@@ -110,32 +106,37 @@ def check_activation_scale(graph: Graph) -> Iterator[Finding]:
 
 def check_weight_scale(graph: Graph) -> Iterator[Finding]:
     """R4."""
-    for node, _, quantized in graph.weighted():
+    for node in graph.quantized():
         dq = graph.dequantizer(node.input[1])
-        if not quantized or dq is None:
+        if dq is None or not graph.on_weight(dq):
             continue
-        stored, order = graph.weight(node), [*range(graph.ranks.get(node.input[1], 2))]
-        if (transpose := graph.producer.get(node.input[1])) is not None and transpose.op_type == "Transpose":
-            order = list(attribute(transpose, "perm", order[::-1]))
-        output = order[
-            {"Conv": 0, "ConvTranspose": 1, "MatMul": -1}.get(node.op_type, 1 - attribute(node, "transB", 0))
-        ]
+        shape, output = graph.shapes[dq.input[0]], _output_axis(graph, node)
+        grouped = node.op_type == "ConvTranspose" and attribute(node, "group", 1) > 1
+        fix = "give it one scale: the groups leave its channels ambiguous" if grouped else f"use axis {output}"
         for each in filter(None, (dq, graph.quantizer(dq))):
             scale, axis = graph.constant(each, 1), attribute(each, "axis", 1)
-            if scale is None or stored is None or scale.size == 1:
+            if scale is None or scale.size == 1:
                 continue
-            grouped = node.op_type == "ConvTranspose" and attribute(node, "group", 1) > 1
-            expected = "one scale (the groups leave its channels ambiguous)" if grouped else f"axis {output}"
-            if grouped or scale.ndim != 1 or axis % stored.ndim != output or scale.size != stored.shape[output]:
-                problem = (
-                    f"a {node.op_type} weight {list(stored.shape)} has {scale.size} scales on axis {axis}"
-                )
-                yield Finding("R4", graph.name(each), problem, f"quantize it per output channel: {expected}")
+            if grouped or axis % len(shape) != output or scale.shape != (shape[output],):
+                problem = f"a {node.op_type} weight {list(shape)} has {scale.size} scales on axis {axis}"
+                yield Finding("R4", graph.name(each), problem, f"quantize it per output channel: {fix}")
+
+
+def _output_axis(graph: Graph, node: "NodeProto") -> int:
+    """The axis of the output channels in the weight as it is quantized, which a Transpose may bring into place."""
+    order = list(range(len(graph.shapes[node.input[1]])))
+    source = graph.producer.get(node.input[1])
+    if source is not None and source.op_type == "Transpose":
+        order = list(attribute(source, "perm", order[::-1]))
+    return order[{"Conv": 0, "ConvTranspose": 1, "MatMul": -1}.get(node.op_type, 1 - attribute(node, "transB", 0))]
 
 
 def check_weight_form(graph: Graph) -> Iterator[Finding]:
     """R5."""
-    for node, data, weight in graph.weighted():
+    for node in graph.nodes:
+        if node.op_type not in WEIGHTED:
+            continue
+        data, weight = (graph.dequantizer(name) is not None for name in node.input[:2])
         if data and not weight:
             fix = "put Q/DQ on the weight, or let the layer read the tensor in front of the Q"
             yield Finding("R5", graph.name(node), "its input is quantized, its weight is not", fix)
@@ -156,30 +157,28 @@ def check_bias(graph: Graph) -> Iterator[Finding]:
 def check_places(graph: Graph) -> Iterator[Finding]:
     """R7."""
     for node in graph.pairs:
-        if graph.on_weight(node):
-            continue
         if node.op_type == "QuantizeLinear":
             yield from _check_pair(graph, node)
             continue
-        if node.output[0] in graph.outputs:
+        if graph.on_weight(node):
+            continue
+        if graph.outputs & set(graph.moved(node.output[0])):
             yield Finding("R7", graph.name(node), "an output of the graph is quantized", "end the graph in float")
-        for reader, position in graph.uses(node.output[0]):
-            allowed = position == 0 or reader.op_type in ("MatMul", "Add")
-            if reader.op_type in (*FLOAT_ONLY, "BatchNormalization") or (position == 2 and reader.op_type in WEIGHTED):
-                continue  # R11, R10, R6
-            if reader.op_type not in (*WEIGHTED, "Add") or not allowed:
-                fix = "quantize only the inputs of Conv, Gemm and MatMul; Q stands behind the activation function"
-                yield Finding(
-                    "R7", graph.name(node), f"{graph.name(reader)} ({reader.op_type}) reads quantized data", fix
-                )
+        for reader in graph.uses(node.output[0]):
+            adds = reader.op_type == "Add" and not any(name in graph.constants for name in reader.input)
+            if adds or reader.op_type in (*WEIGHTED, *FLOAT_ONLY, "BatchNormalization"):  # the latter: R11, R10
+                continue
+            problem = f"{reader.op_type} {graph.name(reader)} reads quantized data"
+            fix = "quantize only the inputs of Conv, Gemm and MatMul; Q stands behind the activation function"
+            yield Finding("R7", graph.name(node), problem, fix)
 
 
 def _check_pair(graph: Graph, q: "NodeProto") -> Iterator[Finding]:
     """A Q is read by DQs only, with its own scale."""
-    for reader, _ in graph.uses(q.output[0]):
+    for reader in graph.uses(q.output[0]):
         if reader.op_type != "DequantizeLinear":
             yield Finding("R7", graph.name(q), f"{graph.name(reader)} reads integers", "put a DequantizeLinear between")
-        elif not np.array_equal(_scale(graph, q), _scale(graph, reader)):
+        elif not np.array_equal(_scale(graph, q), _scale(graph, reader), equal_nan=True):
             yield Finding("R7", graph.name(reader), f"its scale is not that of {graph.name(q)}", "give both one scale")
 
 
@@ -200,10 +199,10 @@ def check_residual(graph: Graph) -> Iterator[Finding]:
 def check_concat(graph: Graph) -> Iterator[Finding]:
     """R9."""
     for node in graph.nodes:
-        if node.op_type != "Concat" or all(name in graph.constants for name in node.input):
+        if node.op_type != "Concat":
             continue
         sources = [graph.producer.get(graph.through(name, MOVES_DATA)) for name in node.input]
-        pairs = [each if each is not None and each in graph.pairs else None for each in sources]
+        pairs = [each if each is not None and each.op_type in PAIR else None for each in sources]
         scales = {None if each is None else float(np.ravel(_scale(graph, each))[0]) for each in pairs}
         if len(scales) > 1:
             words = ", ".join("float" if scale is None else f"{scale:.6g}" for scale in scales)
@@ -227,21 +226,16 @@ def check_batch_norm(graph: Graph) -> Iterator[Finding]:
 def check_left_in_float(graph: Graph) -> Iterator[Finding]:
     """R11."""
     for node in graph.pairs:
-        if node.op_type == "DequantizeLinear" and not graph.on_weight(node):
-            for reader, _ in graph.uses(node.output[0]):
-                if reader.op_type in FLOAT_ONLY and not _feeds_norm_from_conv(graph, node, reader):
-                    fix = "let it read the float tensor in front of the Q"
-                    yield Finding(
-                        "R11", graph.name(reader), f"{reader.op_type} runs in float but reads quantized data", fix
-                    )
-    for node, data, weight in graph.weighted():
-        stored = graph.weight(node)
-        if not (data and weight) or stored is None:
-            continue
-        if not worth_int8(node.op_type, stored.shape):
-            problem = f"its weight {list(stored.shape)} has fewer than {SMALLEST} channels on one side"
+        for reader in graph.uses(node.output[0]):
+            if reader.op_type in FLOAT_ONLY and not _feeds_norm_from_conv(graph, node, reader):
+                problem = f"{reader.op_type} runs in float but reads quantized data"
+                yield Finding("R11", graph.name(reader), problem, "let it read the float tensor in front of the Q")
+    for node in graph.quantized():
+        shape = graph.shapes.get(graph.through(node.input[1], PAIR), ())
+        if not worth_int8(node.op_type, shape):
+            problem = f"its weight {list(shape)} has fewer than {SMALLEST} channels on one side"
             yield Finding("R11", graph.name(node), problem, "leave this layer in float (worth_int8)")
-        elif next(graph.next_weighted(node), None) is None:
+        elif not graph.leads_to_weighted(node):
             yield Finding("R11", graph.name(node), "it is the output layer and is quantized", "leave the head in float")
 
 
@@ -253,10 +247,9 @@ def _feeds_norm_from_conv(graph: Graph, dq: "NodeProto", reader: "NodeProto") ->
 
 def check_norm_behind_conv(graph: Graph) -> Iterator[Finding]:
     """R12."""
-    quantized = [node for node, data, weight in graph.weighted() if data and weight and node.op_type == "Conv"]
-    for conv in quantized:
-        for reader, _ in graph.uses(conv.output[0]):
-            if reader.op_type == "LayerNormalization":
+    for conv in graph.quantized():
+        for reader in graph.uses(conv.output[0]):
+            if conv.op_type == "Conv" and reader.op_type == "LayerNormalization":
                 problem = f"it reads the INT8 {graph.name(conv)} without Q/DQ, which keeps that from an INT8 kernel"
                 yield Finding("R12", graph.name(reader), problem, "put one Q/DQ pair between the two")
 
@@ -275,7 +268,7 @@ def check_static_scale(graph: Graph) -> Iterator[Finding]:
             yield Finding(
                 "R16", graph.name(node), "its scale is computed in the graph", "store the scale as an initializer"
             )
-        if graph.ranks.get(node.input[0]) == 0:
+        if graph.shapes.get(node.input[0]) == ():
             yield Finding("R16", graph.name(node), "it quantizes a scalar", "leave scalars in float")
 
 
@@ -313,7 +306,8 @@ def check_leftovers(graph: Graph) -> Iterator[Finding]:
 
 def check_no_external_data(graph: Graph) -> Iterator[Finding]:
     """A bundle's graph is one file."""
-    for tensor in graph.model.graph.initializer:
+    constants = (each.t for node in graph.nodes for each in node.attribute if each.HasField("t"))
+    for tensor in (*graph.model.graph.initializer, *constants):
         if tensor.data_location == tensor.EXTERNAL:
             yield Finding(
                 "external", tensor.name, "its values are kept in another file", "save the weights in the graph"

@@ -2,7 +2,7 @@
 
     FILE.npy   (n, *shape of the modality) or one sample; numbers
     FILE.npz   the array named after the modality, or the only array; the same shapes
-    FILE.csv   a header and one sample per row, see `csv_columns`; an empty cell is a missing value; other columns are kept
+    FILE.csv   a header, one sample per row, see `csv_columns`; an empty cell is a missing value; others are kept
     FOLDER     .npy and .npz files, in the order of their names; the column `file` says where a row comes from
 
 Values are what the sensor gives, NaN = missing. Integers and other floats are converted to float32; nothing is scaled.
@@ -25,7 +25,7 @@ from edge.sensors import Modality
 
 @dataclass(frozen=True)
 class Samples:
-    """Some samples: `values` (k, *shape) float32, `extras` k texts per kept column, `size` bytes of the source that they took."""
+    """Some samples: `values` (k, *shape) float32, `extras` k texts per kept column, `size` bytes of the source."""
 
     values: np.ndarray
     extras: dict[str, list[str]]
@@ -53,7 +53,7 @@ def source_size(source: Path) -> int:
 
 
 def csv_columns(modality: Modality) -> list[str]:
-    """The columns of a sample: `<band>` for a vector; `<band>_t0`, `<band>_t1` ... for a series; in any order in the file."""
+    """The columns of a sample: `<band>` for a vector; `<band>_t0`, `<band>_t1` ... for a series; any order will do."""
     names = [band.name for band in modality.bands]
     if modality.kind == "vector":
         return names
@@ -147,7 +147,9 @@ def _count(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], modality: M
         return shape[0]
     wanted = f"[n, {', '.join(map(str, modality.shape))}] (n, {', '.join(modality.dims)})"
     names = ", ".join(band.name for band in modality.bands)
-    raise InputError(f"{path} has shape {list(shape)}; {modality.name!r} needs {wanted}, {len(modality.bands)} bands: {names}")
+    raise InputError(
+        f"{path} has shape {list(shape)}; {modality.name!r} needs {wanted}, {len(modality.bands)} bands: {names}"
+    )
 
 
 def _csv(path: Path, modality: Modality, batch: int) -> Iterator[Samples]:
@@ -187,7 +189,9 @@ def _places(path: Path, header: list[str], wanted: list[str]) -> tuple[list[int]
         raise InputError(f"{path}: the column {twice!r} is there twice")
     missing = [name for name in wanted if name not in header]
     if missing:
-        raise InputError(f"{path} lacks {len(missing)} of the {len(wanted)} columns that the bundle needs: {_some(missing)}")
+        raise InputError(
+            f"{path} lacks {len(missing)} of the {len(wanted)} columns that the bundle needs: {_some(missing)}"
+        )
     others = set(header) - set(wanted)
     return [header.index(name) for name in wanted], {name: place for place, name in enumerate(header) if name in others}
 
@@ -197,7 +201,13 @@ def _some(names: list[str]) -> str:
 
 
 def _table(
-    path: Path, rows: list[list[str]], places: list[int], kept: dict[str, int], modality: Modality, line: int, read: list[int]
+    path: Path,
+    rows: list[list[str]],
+    places: list[int],
+    kept: dict[str, int],
+    modality: Modality,
+    line: int,
+    read: list[int],
 ) -> Samples:
     """Rows of text as numbers; `read[0]`, the characters so far, begins again at 0."""
     cells = [[row[place] or "nan" for place in places] for row in rows]
@@ -210,10 +220,20 @@ def _table(
 
 
 def _not_a_number(path: Path, cells: list[list[str]], names: list[str], line: int) -> str:
-    for back, row in enumerate(reversed(cells)):
+    """Name the first cell that is no number; `line` is the last of them."""
+    for back, row in enumerate(cells):
         for name, cell in zip(names, row, strict=True):
-            try:
-                float(cell)
-            except ValueError:
-                return f"{path}, line {line - back}: {cell!r} in the column {name!r} is not a number; leave a missing value empty"
+            if not _is_number(cell):
+                at = line - len(cells) + 1 + back
+                return (
+                    f"{path}, line {at}: {cell!r} in the column {name!r} is not a number; leave a missing value empty"
+                )
     return f"{path}, before line {line}: a cell is not a number"
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -2,16 +2,17 @@
 
 Checks, in this order:
 
-    checksums         every file is the one that was written (edge.deploy.bundle); a damaged bundle is an InputError, not a check
+    checksums         every file is the one that was written; a damaged bundle is an InputError, not a failed check
     card              STAC 1.1 and MLM 1.5 schemas; skipped without jsonschema
     load <graph>      an engine opens the graph
     golden <graph>    its outputs for the golden inputs are the recorded ones
     batch <graph>     one sample at a time gives the same as all at once
     gates             the build passed all of its gates
 
-Tolerances. FP32: 1e-4 of the largest recorded output; other kernels add in another order. INT8: kernels of another processor round
-differently and a step of a code moves a probability, so what counts is the decision: at least 99 % of the classes (or labels)
-equal; regression: root mean square difference at most 1 % of the recorded outputs' standard deviation.
+Tolerances. FP32: 1e-4 of the largest recorded output; other kernels add in another order. INT8: kernels of another
+processor round differently and a step of a code moves a probability, so what counts is the decision: at least 99 % of
+the classes (or labels) equal; regression: root mean square difference at most 1 % of the recorded outputs' standard
+deviation.
 """
 
 import contextlib
@@ -77,7 +78,7 @@ def agree(key: str, task: Task, expected: np.ndarray, found: np.ndarray) -> tupl
 
 
 def decisions(task: Task, outputs: np.ndarray) -> np.ndarray:
-    """Class index (n,) of probabilities (n, K); for several labels at once, (n, K) bool: probability at least one half."""
+    """Class index (n,) of probabilities (n, K); for several labels at once (n, K) bool, at least one half."""
     decided: np.ndarray = outputs >= 0.5 if task.kind == "multilabel" else outputs.argmax(axis=1)
     return decided
 

@@ -1,7 +1,7 @@
 """The card of a bundle: a STAC 1.1 item with the machine-learning-model extension (MLM) v1.5, as a plain dictionary.
 
-What a catalogue knows to read stands where STAC and MLM want it. What our readers need and MLM has no place for stands in
-`properties` under `edge:`:
+What a catalogue knows to read stands where STAC and MLM want it. What our readers need and MLM has no place for
+stands in `properties` under `edge:`:
 
     edge:schema        "edge.bundle/1"
     edge:modality      name, sensor, axes, shape, bands with units (edge.sensors.Modality)
@@ -11,8 +11,9 @@ What a catalogue knows to read stands where STAC and MLM want it. What our reade
     edge:calibration   the ranges that the INT8 graphs were given
     edge:failed_gates  names of the gates that the build did not pass; empty for a good bundle
 
-Sources: https://github.com/radiantearth/stac-spec/blob/v1.1.0/item-spec/item-spec.md, https://github.com/stac-extensions/mlm
-(v1.5.0). Both schemas are stored in edge/schemas, where SOURCES.json says where each file comes from; nothing here uses a network.
+Sources: https://github.com/radiantearth/stac-spec/blob/v1.1.0/item-spec/item-spec.md,
+https://github.com/stac-extensions/mlm (v1.5.0). Both schemas are stored in edge/schemas, where SOURCES.json says
+where each file comes from; nothing here uses a network.
 """
 
 import re
@@ -71,16 +72,16 @@ def make_card(
 ) -> dict[str, Any]:
     """The card of one student.
 
-    `graphs`: keys of GRAPHS. `created`: RFC 3339 in UTC ("2026-01-31T12:00:00Z"); given, so that the same build writes the same
-    card. `training`: `method`, `modalities`, `data`, `fingerprint`, `licence`, `citation`. `geometry` with `bbox`: where the
-    training data lie, when that is known. InputError: what `check_card` finds.
+    `graphs`: keys of GRAPHS. `created`: RFC 3339 in UTC ("2026-01-31T12:00:00Z"); given, so that the same build
+    writes the same card. `training`: `method`, `modalities`, `data`, `fingerprint`, `licence`, `citation`. `geometry`
+    with `bbox`: where the training data lie, when that is known. InputError: what `check_card` finds.
     """
     identifier = _identifier(name)
     properties: dict[str, Any] = {
         "datetime": created,
         "title": name,
-        "description": f"One-modality student: {modality.name} in, {task.name} out. It takes sensor values as they come: "
-        "normalisation, missing values (NaN) and units are inside the graph.",
+        "description": f"One-modality student: {modality.name} in, {task.name} out. It takes sensor values as they "
+        "come: normalisation, missing values (NaN) and units are inside the graph.",
         "bands": [_band(band) for band in modality.bands],
         "mlm:name": identifier,
         "mlm:architecture": architecture,
@@ -120,7 +121,7 @@ def make_card(
 
 
 def check_card(card: Any, place: str = "the card") -> tuple[Modality, Task]:
-    """Check what our readers rely on and the schemas do not see; return the modality and the task. InputError otherwise.
+    """Check what our readers rely on and the schemas do not see; return the modality and the task, or raise InputError.
 
     An input band that the item does not describe, or another order of bands, is legal in MLM and fatal for a student.
     """
@@ -143,7 +144,7 @@ def check_card(card: Any, place: str = "the card") -> tuple[Modality, Task]:
 
 
 def validate_card(card: Any) -> None:
-    """`check_card`, then the stored schemas of STAC 1.1 and MLM 1.5. InputError: the first faults. BackendMissing: jsonschema."""
+    """`check_card`, then the stored schemas of STAC 1.1 and MLM 1.5. Without jsonschema: BackendMissing."""
     check_card(card)
     try:
         import jsonschema
@@ -159,7 +160,9 @@ def validate_card(card: Any) -> None:
         for fault in jsonschema.Draft7Validator(stored[uri], registry=registry).iter_errors(card)
     ]
     if faults:
-        raise InputError(f"the card breaks the schemas of STAC and MLM: {'; '.join(fault[:200] for fault in faults[:3])}")
+        raise InputError(
+            f"the card breaks the schemas of STAC and MLM: {'; '.join(fault[:200] for fault in faults[:3])}"
+        )
 
 
 def graph_hrefs(card: Mapping[str, Any]) -> dict[str, str]:
@@ -180,7 +183,9 @@ def _check_agreement(card: Mapping[str, Any], modality: Modality, task: Task, pl
         if found != expected:
             raise InputError(f"{place}: {key} is {found!r}; modality {modality.name!r} and its task need {expected!r}")
     if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", properties["datetime"]):
-        raise InputError(f"{place}: datetime is {properties['datetime']!r}; write it as 2026-01-31T12:00:00Z (RFC 3339, UTC)")
+        raise InputError(
+            f"{place}: datetime is {properties['datetime']!r}; write it as 2026-01-31T12:00:00Z (RFC 3339, UTC)"
+        )
     if (card["geometry"] is None) == ("bbox" in card):
         raise InputError(f"{place}: geometry and bbox go together; give both or neither")
     hrefs = graph_hrefs(card)

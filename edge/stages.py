@@ -51,3 +51,10 @@ def compress_stage(recipe: Recipe, run: Path, *, force: bool = False) -> "Compre
     data = open_data(recipe)
     trained = train(data, recipe, run / "train" / recipe.method, resume=not force)
     return compress(data, trained, recipe, run / "compress" / recipe.method, resume=not force)
+
+
+def load_stage(recipe: Recipe, run: Path) -> "Trained":
+    """The trained model of a run, which must be there."""
+    from edge.train.training import load_trained
+
+    return load_trained(run / "train" / recipe.method)

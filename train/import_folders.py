@@ -10,7 +10,6 @@ image. Files are read while the paired set is written, so the data may be larger
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -104,7 +103,7 @@ def import_folders(
 
 def _match(name: str, folder: Path, names: list[str], say: Callable[[str], None]) -> tuple[Path | None, ...]:
     """The file of every sample in `names`, None where there is none."""
-    by_stem = {}
+    by_stem: dict[str, Path] = {}
     for file in _data_files(folder):
         if file.stem in by_stem:
             raise InputError(f"{file} and {by_stem[file.stem].name} have one name; keep one of them")
@@ -144,7 +143,6 @@ def read_sample(file: Path, nodata: float | None) -> Sample:
 
 
 def _read_raster(file: Path, nodata: float | None) -> Sample:
-    rasterio: Any
     try:
         import rasterio
     except ImportError:

@@ -45,9 +45,10 @@ def _read_npz(file: Path) -> dict[str, np.ndarray]:
     if not file.is_file():
         raise InputError(f"{file} is not a file")
     try:
-        with np.load(file, allow_pickle=False) as npz:
-            if not isinstance(npz, np.lib.npyio.NpzFile):
-                raise InputError(f"{file} is a single array; save the arrays together with numpy.savez")
+        npz = np.load(file, allow_pickle=False)
+        if isinstance(npz, np.ndarray):
+            raise InputError(f"{file} is a single array; save the arrays together with numpy.savez")
+        with npz:
             return dict(npz)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{file} is not a readable .npz file: {error}") from None

@@ -189,7 +189,7 @@ def numbers(values: np.ndarray, name: str) -> np.ndarray:
     except ValueError:
         row = next(i for i, cell in enumerate(cells) if not _is_number(cell))
         raise InputError(
-            f"column {name!r}, data row {row + 1}: {values[row]!r} is not a number; leave a missing value empty"
+            f"column {name!r}, data row {row + 1}: {str(values[row])!r} is not a number; leave a missing value empty"
         ) from None
 
 

@@ -37,9 +37,10 @@ def as_text(facts: dict[str, Any]) -> str:
     """The dictionary of `describe` as lines for a terminal."""
     task, target = facts["task"], facts["target"]
     lines = [
-        f"{facts['name']}: {facts['samples']} samples, {facts['groups']} groups, {task['kind']} of {task['name']} [{task['unit']}]",
+        f"{facts['name']}: {facts['samples']} samples, {facts['groups']} groups",
         *(f"  {key}: {value}" for key, value in facts["source"].items()),
-        "target: " + ", ".join(f"{key} {_number(value)}" for key, value in target.items()),
+        f"{task['kind']} of {task['name']} [{task['unit']}]: "
+        + ", ".join(f"{key} {_number(value)}" for key, value in target.items()),
     ]
     if facts["folds"]:
         lines.append("folds: " + ", ".join(map(str, facts["folds"])))

@@ -14,8 +14,8 @@ import click
     "conditions",
     multiple=True,
     metavar="CONDITION",
-    help="Exit with 3 when this holds for any row of B against A: p50, p90, p99, mean, throughput, metric, energy, size "
-    "or memory, then > or <, then a change, relative with %. The metric's unit is points, hundredths. May be repeated.",
+    help="Exit with 3 when this holds for any row of B against A: p50, p90, p99, mean, throughput, metric, energy, "
+    "size or memory, then > or <, then a change, relative with %; the metric's unit is points, hundredths. Repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def command(before: Path, after: Path, conditions: tuple[str, ...], as_json: bool) -> None:

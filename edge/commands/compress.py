@@ -30,15 +30,6 @@ def command(out: Path, as_json: bool, force: bool, **flags: Any) -> None:
     for record in compressed.facts["history"]:
         click.echo(f"epoch {record['epoch']}: validation loss {record['validation']['total']:.4f}", err=True)
     for name, facts in compressed.facts["students"].items():
-        click.echo(f"{name}: {folding_line(facts['folding'])}; {len(facts['ranges'])} layers in INT8", err=True)
+        click.echo(f"{name}: {len(facts['ranges'])} layers in INT8", err=True)
     click.echo(f"{compressed.facts['seconds']:.0f} s of fine-tuning -> {compressed.folder}", err=True)
 
-
-def folding_line(folding: dict[str, Any]) -> str:
-    """What exact folding saved, in one line."""
-    before, after = folding["before"], folding["after"]
-    nodes = f", {before['nodes']} -> {after['nodes']} nodes" if "nodes" in before else ""
-    return (
-        f"folding: {before['parameters']:,} -> {after['parameters']:,} parameters, {before['macs']:,} -> {after['macs']:,} "
-        f"MACs{nodes}; outputs differ by {folding['difference']:.0e}"
-    )

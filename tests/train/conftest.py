@@ -12,7 +12,7 @@ from edge.train.sources.simulated import simulate
 
 @pytest.fixture(scope="session")
 def small_paired(tmp_path_factory) -> PairedSet:
-    """180 simulated fields: optical 12 x 12, sar 12 x 2, six crops, 60 sites; some samples lack a modality."""
+    """180 simulated fields: optical 12 x 12, sar 12 x 2, six crops, 56 sites; some samples lack a modality."""
     return simulate(tmp_path_factory.mktemp("paired") / "small", n=180, seed=3)
 
 

@@ -209,5 +209,5 @@ def test_a_pickled_array_is_never_loaded(write):
     np.save(folder / "soil.npy", np.array([{"a": 1}] * 12, dtype=object), allow_pickle=True)
     size = (folder / "soil.npy").stat().st_size
     edit(folder, lambda d: d["arrays"]["soil"].update(bytes=size))
-    with pytest.raises(InputError, match="soil.npy is not a readable"):
+    with pytest.raises(InputError, match=r"soil.npy is not a readable"):
         open_paired_set(folder)

@@ -1,0 +1,61 @@
+"""The graphs of one student, for a bundle: FP32, and INT8 in each target's placement, with what was checked on them."""
+
+import copy
+from dataclasses import dataclass
+
+import onnx
+import torch
+
+from edge.compress.compression import Compressed
+from edge.compress.export import PredictionOnly, export
+from edge.compress.fold import DeployedStudent, FoldedSingle, FoldedStudent, cost
+from edge.compress.placement import place
+from edge.train.model import Branch, SingleBranch
+from edge.train.training import Trained
+
+
+@dataclass(frozen=True)
+class Folding:
+    """What exact folding saved; `difference` is the largest between the two models' outputs for normal random inputs."""
+
+    before: dict[str, int]
+    after: dict[str, int]
+    difference: float
+
+
+def fp32_graph(trained: Trained, modality: str) -> onnx.ModelProto:
+    """The folded float student of `modality`."""
+    return _export(trained, modality, _fold(trained, modality))
+
+
+def int8_graphs(trained: Trained, compressed: Compressed, modality: str) -> dict[str, onnx.ModelProto]:
+    """The fine-tuned student with the Q/DQ pairs of each target, from one set of trained ranges."""
+    tuned = _export(trained, modality, DeployedStudent(copy.deepcopy(compressed.students[modality])))
+    ranges = compressed.ranges[modality]
+    return {f"int8.{target}": place(tuned, ranges, target) for target in ("tensorrt", "cpu")}
+
+
+def folding(trained: Trained, modality: str) -> Folding:
+    """Parameters, multiply-accumulates and ONNX nodes before and after, measured on the models themselves."""
+    branch, folded = trained.model.students[modality], _fold(trained, modality)
+    x = torch.randn(64, *trained.modalities[modality].shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        difference = float((branch(x).prediction - folded(x)).abs().max())
+    whole = PredictionOnly(copy.deepcopy(branch))
+    before = cost(whole, x[:1]).to_json() | {"nodes": len(_export(trained, modality, whole).graph.node)}
+    after = cost(folded, x[:1]).to_json() | {"nodes": len(_export(trained, modality, folded).graph.node)}
+    return Folding(before, after, difference)
+
+
+def _fold(trained: Trained, modality: str) -> torch.nn.Module:
+    branch = trained.model.students[modality]
+    if isinstance(branch, SingleBranch):
+        return FoldedSingle(branch)
+    assert isinstance(branch, Branch)  # noqa: S101 - there are two kinds
+    return DeployedStudent(FoldedStudent(branch))
+
+
+def _export(trained: Trained, modality: str, student: torch.nn.Module) -> onnx.ModelProto:
+    return export(
+        student, trained.modalities[modality], trained.task, trained.scaling[modality], trained.target_scaling
+    )

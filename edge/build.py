@@ -1,0 +1,338 @@
+"""`edge build`: what is missing of train -> compress -> export -> check -> measure, then the bundle."""
+
+import datetime
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.errors import GateError, InputError
+from edge.files import replacing
+from edge.metrics import relative_drop
+from edge.recipe import Recipe
+from edge.tasks import Task
+
+if TYPE_CHECKING:
+    from edge.compress.compression import Compressed
+    from edge.compress.graphs import Folding
+    from edge.train.paired import PairedSet
+    from edge.train.training import Trained
+
+Array = npt.NDArray[Any]
+GOLDEN = 16  # samples of the self-test; from the validation part, since the test part is for the metric alone
+PARITY_CLASSES = 0.99  # of the predicted classes are those of the fake-quantized student
+PARITY_SPREAD = 0.02  # root mean square difference to it, in standard deviations of the target
+
+
+@dataclass(frozen=True)
+class Built:
+    """The bundle's folder, its report, and whether it was there already."""
+
+    folder: Path
+    report: dict[str, Any]
+    reused: bool
+
+    def check_gates(self) -> None:
+        """Raise GateError that names the gates that failed."""
+        failed = [gate for gate in self.report["gates"] if not gate["passed"]]
+        if failed:
+            lines = "".join(f"\n  {gate['name']}: {gate['value']} (bound {gate['bound']})" for gate in failed)
+            raise GateError(f"a gate failed; the bundle {self.folder} is kept and marked as failed:{lines}")
+
+
+def build(recipe: Recipe, modality: str, precision: str, run: Path, *, command: str, force: bool = False) -> Built:
+    """Build the bundle of one student; every stage that is there and still fits is used again.
+
+    `precision`: fp32 or int8. Raises InputError before anything is trained if the modality is not known.
+    """
+    from edge.benchmarks.report import read_report
+    from edge.deploy.bundle import open_bundle
+    from edge.stages import open_data, train_single
+    from edge.train.training import check_modality, choose_modalities, train
+
+    if recipe.method not in ("mdico", "released"):
+        raise InputError(f"method {recipe.method!r} gives no co-learned student to build; use mdico or released")
+    data = open_data(recipe)
+    check_modality(modality, choose_modalities(data, recipe), f"the modalities of {data.name} that are trained")
+    _check_run(run)
+    trained = train(data, recipe, run / "train" / recipe.method, resume=not force)
+    single = train_single(data, recipe, modality, run, resume=not force)
+    compressed = _compress(data, trained, recipe, run, force) if precision == "int8" else None
+    folder = run / "bundles" / f"{modality}-{precision}"
+    mark = _fingerprint(recipe, trained, single, compressed, precision)
+    if not force and folder.exists():
+        try:
+            bundle = open_bundle(folder)
+        except InputError:
+            bundle = None
+        if bundle and bundle.card["properties"]["edge:training"]["fingerprint"] == mark:
+            return Built(folder, read_report(folder), reused=True)
+    builder = Builder(data, recipe, modality, trained, single, compressed)
+    return Built(folder, builder.write(folder, run, mark, command), reused=False)
+
+
+@dataclass
+class Builder:
+    """Everything that one bundle is made of."""
+
+    data: "PairedSet"
+    recipe: Recipe
+    modality: str
+    trained: "Trained"
+    single: "Trained"
+    compressed: "Compressed | None"
+
+    def write(self, folder: Path, run: Path, mark: str, command: str) -> dict[str, Any]:
+        """Export, check, measure, write the bundle; return its report."""
+        from edge.benchmarks.html import report_html
+        from edge.benchmarks.report import make_report
+        from edge.compress.graphs import folding
+        from edge.deploy.bundle import write_bundle
+
+        saved = folding(self.trained, self.modality)
+        inputs, target, groups = self.test_samples()
+        self.save_test(run / "test" / f"{self.modality}.npz", inputs, target, groups)
+        with tempfile.TemporaryDirectory(prefix=".build-", dir=run) as temporary:
+            graphs = self.export(Path(temporary))
+            single = graphs.pop("single")
+            predictions = {key: _predict(path, self.modality, inputs) for key, path in graphs.items()}
+            rows = self.measure(graphs, single, inputs, target, groups)
+            report = make_report(
+                dataset=self.data.name, modality=self.modality, task=self.data.task, protocol=self.protocol(),
+                results=rows, gates=[*self.checks(graphs, predictions, target, saved), *self.gates(rows)], command=command,
+            )  # fmt: skip
+            golden = self.golden(graphs)
+            write_bundle(
+                folder, card=self.card(rows, mark, saved), graphs=graphs, golden=golden,
+                report=report, report_html=report_html(report),
+            )  # fmt: skip
+        return report
+
+    def export(self, folder: Path) -> dict[str, Path]:
+        """Write the graphs of the bundle, and the single model's under the key `single`."""
+        import onnx
+
+        from edge.compress.graphs import fp32_graph, int8_graphs
+
+        models = {"fp32": fp32_graph(self.trained, self.modality)}
+        if self.compressed:
+            models |= int8_graphs(self.trained, self.compressed, self.modality)
+        models["single"] = fp32_graph(self.single, self.modality)
+        paths = {}
+        for key, model in models.items():
+            paths[key] = folder / f"{key}.onnx"
+            onnx.save(model, str(paths[key]))
+        return paths
+
+    def test_samples(self) -> tuple[Array, Array, Array]:
+        """Sensor values, targets and groups of the test samples that have the modality."""
+        index = self._part("test")
+        return (
+            np.array(self.data.arrays[self.modality][index]),
+            np.array(self.data.target[index]),
+            np.array(self.data.groups[index]),
+        )
+
+    def save_test(self, path: Path, inputs: Array, target: Array, groups: Array) -> None:
+        """Keep the test samples for `edge bench --data`; they are not part of the bundle, whose data may be licensed."""
+        with replacing(path) as temporary:
+            np.savez(temporary, **{self.modality: inputs, "target": target, "groups": groups})
+
+    def golden(self, graphs: dict[str, Path]) -> dict[str, Array]:
+        """Inputs from the validation samples and what each graph makes of them here."""
+        index = self._part("validation")
+        chosen = index[np.linspace(0, len(index) - 1, min(GOLDEN, len(index))).astype(int)]
+        inputs = np.array(self.data.arrays[self.modality][chosen], dtype=np.float32)
+        outputs = {f"expected.{key}": _predict(path, self.modality, inputs) for key, path in graphs.items()}
+        return {"input": inputs, **outputs}
+
+    def measure(
+        self, graphs: dict[str, Path], single: Path, inputs: Array, target: Array, groups: Array
+    ) -> list[dict[str, Any]]:
+        """Latency and accuracy of the single model and of the student, side by side in one run."""
+        from tqdm import tqdm
+
+        from edge.benchmarks.bench import BATCHES, Entry, bench_graphs
+
+        task, method = self.data.task, self.recipe.method
+        entries = [Entry("single", "fp32", single, self.modality, task)]
+        entries.append(Entry(method, "fp32", graphs["fp32"], self.modality, task))
+        if "int8.cpu" in graphs:
+            entries.append(Entry(method, "int8", graphs["int8.cpu"], self.modality, task))
+        with tqdm(total=2 * len(entries) + len(BATCHES), desc="measure", disable=None) as bar:
+
+            def notify(what: str) -> None:
+                bar.set_postfix_str(what)
+                bar.update()
+
+            return bench_graphs(entries, {self.modality: inputs}, target, groups, notify=notify)
+
+    def checks(
+        self, graphs: dict[str, Path], predictions: dict[str, Array], target: Array, saved: "Folding"
+    ) -> list[dict[str, Any]]:
+        """Gates on the graphs themselves: the rules of both engines, and the same answers as the torch models."""
+        from edge.benchmarks.report import gate
+        from edge.deploy.rules_onnxruntime import check_fused
+        from edge.deploy.rules_tensorrt import check_tensorrt
+
+        found = [gate("folding: largest difference", 1e-5, saved.difference, saved.difference <= 1e-5)]
+        found.append(parity_gate("parity torch = fp32", self.data.task, self._float_reference(), predictions["fp32"], target))
+        if self.compressed:
+            for key in ("int8.cpu", "int8.tensorrt"):
+                reference = self.compressed.references[key.removeprefix("int8.")][self.modality].numpy()
+                reference = reference[self.data.present(self.modality)[self._split().test]]
+                found.append(parity_gate(f"parity torch = {key}", self.data.task, reference, predictions[key], target))
+            broken = len(check_tensorrt(graphs["int8.tensorrt"]))
+            found.append(gate("int8.tensorrt: broken rules", 0, broken, broken == 0))
+            floating = len(check_fused(graphs["int8.cpu"]))
+            found.append(gate("int8.cpu: nodes left in float", 0, floating, floating == 0))
+        return found
+
+    def gates(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Gates on what was measured: INT8 costs little accuracy and no time."""
+        from edge.benchmarks.report import gate
+
+        mine = {
+            precision: [row for row in rows if row["method"] == self.recipe.method and row["precision"] == precision]
+            for precision in ("fp32", "int8")
+        }
+        if not mine["int8"]:
+            return []
+        drop = relative_drop(self.data.task, mine["fp32"][0]["scores"], mine["int8"][0]["scores"])
+        slower = max(
+            int8["latency_ms"]["p50"] / fp32["latency_ms"]["p50"]
+            for fp32, int8 in zip(mine["fp32"], mine["int8"], strict=True)
+        )
+        return [
+            gate("relative drop of the metric, int8 against fp32", self.recipe.max_drop, drop, drop <= self.recipe.max_drop),
+            gate("latency int8 / fp32, slowest batch", 1.0, slower, slower <= 1.0),
+        ]
+
+    def card(self, rows: list[dict[str, Any]], mark: str, saved: "Folding") -> dict[str, Any]:
+        """The bundle's card."""
+        from edge.card import make_card
+
+        facts, source = self.trained.facts, self.data.source
+        keys = ["fp32", *(["int8.tensorrt", "int8.cpu"] if self.compressed else [])]
+        first = {row["precision"]: row for row in reversed(rows) if row["method"] == self.recipe.method}
+        calibration: dict[str, Any] = {}
+        if self.compressed:
+            calibration = {
+                "samples": f"at most {self.recipe.compression.calibration} of the training part",
+                "layers": self.compressed.facts["students"][self.modality]["ranges"],
+            }
+        return make_card(
+            name=f"{self.data.name}-{self.modality}", modality=self.data.modalities[self.modality], task=self.data.task,
+            graphs=keys, created=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            training={
+                "method": self.recipe.method, "modalities": list(self.trained.modalities), "data": self.data.name,
+                "data_fingerprint": self.data.fingerprint, "fingerprint": mark, "protocol": self.protocol(),
+                "samples": facts["split"], "seed": self.recipe.seed,
+                "licence": source.get("licence", "not stated"), "citation": source.get("citation", "not stated"),
+            },
+            accuracy={
+                precision: {"metric": self.data.task.metric, "value": row["metric"], "ci95": row["metric_ci95"]}
+                for precision, row in first.items()
+            },
+            calibration=calibration, parameters=saved.after["parameters"], hyperparameters=vars(self.recipe.model),
+        )  # fmt: skip
+
+    def protocol(self) -> str:
+        """How the test samples were kept apart."""
+        if self.data.split is not None:
+            return "published split"
+        count = self.recipe.folds if self.data.fold is None else int(self.data.fold.max()) + 1
+        return f"grouped, {count} folds, test fold {self.recipe.fold}, seed {self.recipe.seed}"
+
+    def _split(self) -> Any:
+        from edge.train.splits import split_indices
+
+        return split_indices(self.data, self.recipe.fold, self.recipe.folds)
+
+    def _part(self, name: str) -> npt.NDArray[np.int64]:
+        index: npt.NDArray[np.int64] = getattr(self._split(), name)
+        index = index[self.data.present(self.modality)[index]]
+        if not len(index):
+            raise InputError(f"no sample of the {name} part has the modality {self.modality!r}; use another --fold")
+        return index
+
+    def _float_reference(self) -> Array:
+        """The torch student, unfolded, on the test samples."""
+        import torch
+
+        from edge.train.training import to_units
+
+        inputs, _, _ = self.test_samples()
+        x = torch.from_numpy(self.trained.scaling[self.modality].apply(inputs))
+        with torch.no_grad():
+            output = self.trained.model.students[self.modality](x).prediction
+        units: Array = to_units(self.data.task, output, self.trained.target_scaling).numpy()
+        return units
+
+
+def parity_gate(name: str, task: Task, reference: Array, found: Array, target: Array) -> dict[str, Any]:
+    """Whether an engine's predictions (n, K) are those of the torch model.
+
+    Classification: share of equal classes (multi-label: of equal labels). Regression: root mean square difference in
+    standard deviations of the target.
+    """
+    from edge.benchmarks.report import gate
+    from edge.deploy.verify import decisions
+
+    if task.kind == "regression":
+        spread = float(np.sqrt(np.mean((found - reference) ** 2)) / np.std(target))
+        return gate(f"{name}: rms difference / target sd", PARITY_SPREAD, spread, spread <= PARITY_SPREAD)
+    share = float(np.mean(decisions(task, found) == decisions(task, reference)))
+    return gate(f"{name}: share of equal classes", PARITY_CLASSES, share, share >= PARITY_CLASSES)
+
+
+def folding_line(trained: "Trained", modality: str) -> str:
+    """What exact folding saved, in one line."""
+    from edge.compress.graphs import folding
+
+    saved = folding(trained, modality)
+    pairs = ((saved.before[name], saved.after[name], name) for name in ("parameters", "macs", "nodes"))
+    return "folding: " + ", ".join(f"{before:,} -> {after:,} {name}" for before, after, name in pairs) + (
+        f"; outputs differ by at most {saved.difference:.0e}"
+    )
+
+
+def _compress(data: "PairedSet", trained: "Trained", recipe: Recipe, run: Path, force: bool) -> "Compressed":
+    from edge.compress.compression import compress
+
+    return compress(data, trained, recipe, run / "compress" / recipe.method, resume=not force)
+
+
+def _predict(path: Path, modality: str, inputs: Array) -> Array:
+    import contextlib
+
+    from edge.benchmarks.bench import predict
+    from edge.deploy.engine import open_engine
+
+    with contextlib.closing(open_engine(path)) as engine:
+        return predict(engine, modality, inputs)
+
+
+def _check_run(run: Path) -> None:
+    """A run's folder holds what we put there; anything else is somebody's and is left alone."""
+    if run.exists() and not run.is_dir():
+        raise InputError(f"{run} is a file; give --out a folder that is new, empty or an earlier run")
+    ours = {"train", "compress", "bundles", "test"}
+    if run.is_dir() and any(run.iterdir()) and not ours & {path.name for path in run.iterdir()}:
+        raise InputError(f"{run} holds something else; give --out a folder that is new, empty or an earlier run")
+    run.mkdir(parents=True, exist_ok=True)
+
+
+def _fingerprint(
+    recipe: Recipe, trained: "Trained", single: "Trained", compressed: "Compressed | None", precision: str
+) -> str:
+    import edge.benchmarks
+    import edge.deploy
+    from edge.train.fingerprint import code_version, fingerprint
+
+    code = code_version(*(Path(module.__path__[0]) for module in (edge, edge.deploy, edge.benchmarks)))
+    parts = [run.facts["fingerprint"] for run in (trained, single, compressed) if run]
+    return fingerprint(parts, precision, recipe.max_drop, recipe.target, code)

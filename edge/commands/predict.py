@@ -1,0 +1,59 @@
+"""`edge predict`."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="OUT.csv or OUT.npz.")
+@click.option("--precision", type=click.Choice(["fp32", "int8"]), help="[default: int8 if the bundle has it]")
+@click.option("--backend", default="onnxruntime", show_default=True, help="The engine.")
+@click.option("--threads", default=1, show_default=True, help="Threads of the engine.")
+@click.option("--batch", default=256, show_default=True, help="Samples per run.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout: what was done.")
+def command(
+    bundle: Path, source: Path, out: Path, precision: str | None, backend: str, threads: int, batch: int, as_json: bool
+) -> None:
+    r"""Predict SOURCE with a bundle: FILE.npz, FILE.npy, FILE.csv or a FOLDER of .npy and .npz files.
+
+    Values are what the sensor gives, in the card's units; nothing is scaled outside of the graph; NaN is a missing
+    value.
+
+    \b
+    FILE.npz  the array named after the modality, or the only array: (n, *shape of a sample)
+    FILE.npy  the same, or one sample
+    FILE.csv  a header, one sample per row. Columns of a vector: <band>. Columns of a series: <band>_t<step>, steps
+              counted from 0, as B02_t0, B03_t0 ... B02_t1. Any order; every one must be there; an empty cell is
+              a missing value. Other columns, such as an id, are copied to the output. Images do not fit in a table.
+    FOLDER    one sample or one batch per file, by name; the output says `file`
+    OUT.csv   kept columns, then prediction and probability_<class> per class, or prediction and unit
+    OUT.npz   prediction (n, outputs), and classes or unit
+
+    \b
+    Example:
+      edge predict RUN/bundles/optical-int8 fields.csv -o predictions.csv
+    """
+    from edge.deploy.bundle import open_bundle
+    from edge.deploy.predict import predict
+    from edge.deploy.samples import source_size
+
+    opened = open_bundle(bundle)
+    if opened.failed_gates:
+        click.echo(
+            f"Warning: this bundle failed the gates {', '.join(opened.failed_gates)} when it was built", err=True
+        )
+    options = {"precision": precision, "backend": backend, "threads": threads, "batch": batch}
+    if sys.stderr.isatty() and source.exists():
+        with click.progressbar(length=source_size(source), label="predict", file=sys.stderr) as bar:
+            done = predict(opened, source, out, progress=bar.update, **options)  # type: ignore[arg-type]
+    else:
+        done = predict(opened, source, out, **options)  # type: ignore[arg-type]
+    if as_json:
+        click.echo(json.dumps(done, indent=2))
+    else:
+        click.echo(f"{done['samples']} samples, {done['precision']}, {done['seconds']:.1f} s: {done['out']}", err=True)
