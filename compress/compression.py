@@ -1,17 +1,19 @@
 """`edge compress`: co-learned students in, INT8 students out, with the objectives that shaped them alive.
 
 Fold every modality's student, put fake quantizers in, then fine-tune all of them together: L_main, L_aux, L_con and L_mod
-act on the fake-quantized features; heads and discriminators stay in float (METHOD.md, last section).
+act on the fake-quantized features; heads and discriminators stay in float. A fifth term holds each student to what its FP32
+self predicts, so that fine-tuning mends what rounding broke and does not wander off (benchmarks/RESULTS.md).
 """
 
 import copy
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge.compress.fold import FoldedStudent, first_rows
@@ -20,6 +22,7 @@ from edge.compress.quantize import LayerRange, float_layers, layer_ranges, quant
 from edge.errors import InputError
 from edge.files import check_replaceable, read_json, write_json
 from edge.recipe import Recipe
+from edge.tasks import Task
 from edge.train import checkpoint
 from edge.train.fingerprint import code_version, fingerprint
 from edge.train.loop import Schedule, fit
@@ -93,18 +96,29 @@ def compress(data: PairedSet, trained: Trained, recipe: Recipe, folder: Path, *,
         return load_compressed(folder, trained)
     if not (folder / STATE).exists():
         check_replaceable(folder, FACTS)
+    settings = recipe.compression
     split = split_indices(data, trained.recipe.fold, trained.recipe.folds)
     samples = load_samples(data, tuple(trained.modalities), split)
     train, validation = torch.from_numpy(split.train), torch.from_numpy(split.validation)
     torch.manual_seed(recipe.seed)
     model = QuantizedCoLearner(trained.model, calibration_batches(samples, train, recipe))
     objectives = learning(trained.recipe, data.task, samples.target[train])
+    float_predictions = predict_all(trained.model, samples)
 
     def losses(index: Tensor) -> dict[str, Tensor]:
         batch = samples.batch(index)
-        return objectives(model(batch.inputs), batch.target, batch.rows, model.heads)
+        features = model(batch.inputs)
+        parts = objectives(features, batch.target, batch.rows, model.heads)
+        if settings.distil:
+            terms = [
+                distillation(data.task, part.prediction, float_predictions[name][index[batch.rows[name]]])
+                for name, part in features.items()
+                if len(batch.rows[name])
+            ]
+            parts["distil"] = torch.stack(terms).mean()
+            parts["total"] = parts["total"] + settings.distil * parts["distil"]
+        return parts
 
-    settings = recipe.compression
     schedule = Schedule(settings.epochs, batch_size(trained.recipe, len(train)), settings.lr, keep_start=True)
     history = fit(
         model, losses, (train, validation), schedule,
@@ -112,6 +126,25 @@ def compress(data: PairedSet, trained: Trained, recipe: Recipe, folder: Path, *,
     )  # fmt: skip
     _save(folder, trained, model, samples, torch.from_numpy(split.test), mark, history)
     return load_compressed(folder, trained)
+
+
+@torch.no_grad()
+def predict_all(model: CoLearner, samples: Samples) -> dict[str, Tensor]:
+    """The float students' logits or standardised values (n, K) for all samples; without dropout they never change."""
+    model.eval()
+    return {
+        name: torch.cat([model.students[name](piece).prediction for piece in values.split(1024)])
+        for name, values in samples.inputs.items()
+    }
+
+
+def distillation(task: Task, prediction: Tensor, teacher: Tensor) -> Tensor:
+    """How far the INT8 student is from the FP32 one: Kullback-Leibler divergence, or squared error for regression."""
+    if task.kind == "regression":
+        return F.mse_loss(prediction, teacher)
+    if task.kind == "multilabel":
+        return F.binary_cross_entropy_with_logits(prediction, teacher.sigmoid())
+    return F.kl_div(prediction.log_softmax(1), teacher.log_softmax(1), reduction="batchmean", log_target=True)
 
 
 def calibration_batches(samples: Samples, train: Tensor, recipe: Recipe) -> dict[str, list[Tensor]]:
@@ -139,8 +172,7 @@ def _save(
         some = samples.inputs[name][test]
         ranges = {}
         for layer, limits in layer_ranges(student, sample).items():
-            ranges[layer] = {"input_limit": limits.input_limit, "non_negative": limits.non_negative}
-            tensors[f"range.{name}.{layer}"] = torch.from_numpy(limits.weight_limit)
+            ranges[layer] = dataclasses.asdict(limits)
         for target in PLACEMENTS:
             with float_layers(student, sample, not_quantized(student, ranges, target)), torch.no_grad():
                 tensors[f"reference.{target}.{name}"] = torch.cat([student(piece)[0] for piece in some.split(1024)])
@@ -169,10 +201,7 @@ def load_compressed(folder: Path, trained: Trained) -> Compressed:
         prefix = f"student.{name}."
         student.load_state_dict({key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
         students[name] = student.eval()
-        ranges[name] = {
-            layer: LayerRange(limits["input_limit"], limits["non_negative"], np.array(tensors[f"range.{name}.{layer}"]))
-            for layer, limits in entry["ranges"].items()
-        }
+        ranges[name] = {layer: LayerRange(**limits) for layer, limits in entry["ranges"].items()}
     references = {
         target: {name: to_units(trained.task, tensors[f"reference.{target}.{name}"], trained.target_scaling) for name in students}
         for target in PLACEMENTS

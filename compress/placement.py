@@ -4,8 +4,8 @@ Both start from the float graph and quantize the input and the weights of the la
 differs is in PLACEMENTS. Between a quantized activation and its layer stand only operations that move data (flatten,
 transpose): they are done in integers.
 
-cpu: ONNX Runtime fuses a layer into one integer kernel if its activations are uint8, its weights int8 per channel and its
-bias int32, and if no ReLU is left to do: behind a ReLU the zero point 0 of uint8 cuts off what is negative
+cpu: ONNX Runtime fuses a layer into one integer kernel if its activations are uint8, its weights int8 and its bias
+int32, and if no ReLU is left to do: behind a ReLU the zero point 0 of uint8 cuts off what is negative
 (TENSORRT.md, 4). A ReLU in front of a float tensor becomes max(x, 0), which ONNX Runtime leaves apart. tensorrt: int8 with zero point 0 everywhere, float weights with their own Q/DQ, float bias
 (TENSORRT.md, R1-R7); layers that TensorRT runs better in FP16 keep no pair (R11).
 """
@@ -171,31 +171,27 @@ class Surgery:
         self.insert_before(node, pair)
         return output
 
-    def quantize_weight(self, node: onnx.NodeProto, scale: npt.NDArray[np.float32], *, as_int8: bool) -> None:
-        """Q/DQ per output channel (axis 0 of [out, in, ...]); the Q is done here if the engine wants int8 weights."""
+    def quantize_weight(self, node: onnx.NodeProto, scale: float, *, as_int8: bool) -> None:
+        """Q/DQ on the weight; the Q is done here if the engine wants int8 weights."""
         name = node.input[1]
-        values = self.initializers[name]
-        parameters = self.parameters(name, scale, np.zeros(len(scale), np.int8))
+        parameters = self.parameters(name, np.float32(scale), np.int8(0))
         integers = f"{name}.quantized"
         if as_int8:
-            steps = np.rint(values / scale.reshape(-1, *[1] * (values.ndim - 1)))
-            self.initializers[integers] = np.clip(steps, -127, 127).astype(np.int8)
+            self.initializers[integers] = np.clip(np.rint(self.initializers[name] / scale), -127, 127).astype(np.int8)
         else:
-            self.insert_before(node, helper.make_node("QuantizeLinear", [name, *parameters], [integers], f"{name}.q", axis=0))
+            self.insert_before(node, helper.make_node("QuantizeLinear", [name, *parameters], [integers], f"{name}.q"))
         output = f"{name}.dequantized"
-        self.insert_before(node, helper.make_node("DequantizeLinear", [integers, *parameters], [output], f"{name}.dq", axis=0))
+        self.insert_before(node, helper.make_node("DequantizeLinear", [integers, *parameters], [output], f"{name}.dq"))
         node.input[1] = output
 
-    def quantize_bias(self, node: onnx.NodeProto, scale: npt.NDArray[np.float32]) -> None:
+    def quantize_bias(self, node: onnx.NodeProto, scale: float) -> None:
         """The bias in the accumulator's own steps, int32."""
         name = node.input[2]
         limit = np.iinfo(np.int32).max
         steps = np.clip(np.rint(self.initializers[name].astype(np.float64) / scale), -limit, limit)
         self.initializers[f"{name}.quantized"] = steps.astype(np.int32)
-        self.initializers[f"{name}.scale"] = scale.astype(np.float32)
-        self.initializers[f"{name}.zero_point"] = np.zeros(len(scale), np.int32)
-        inputs = [f"{name}.quantized", f"{name}.scale", f"{name}.zero_point"]
-        self.insert_before(node, helper.make_node("DequantizeLinear", inputs, [f"{name}.dequantized"], f"{name}.dq", axis=0))
+        inputs = [f"{name}.quantized", *self.parameters(name, np.float32(scale), np.int32(0))]
+        self.insert_before(node, helper.make_node("DequantizeLinear", inputs, [f"{name}.dequantized"], f"{name}.dq"))
         node.input[2] = f"{name}.dequantized"
 
     def relu_to_max(self, node: onnx.NodeProto) -> None:

@@ -91,7 +91,7 @@ def _profile(builder: Any, network: Any, graph: Path, batch: tuple[int, int, int
 
 
 def _target(trt: Any, config: Any) -> tuple[str, ...]:
-    """Ask for each compute capability by name, for the default may depend on the machine; from Ampere on, Orin's family:
+    """Ask for each compute capability by name, for the default may depend on the machine; from Ampere (Orin's) on:
     for Turing (SM75) the package has no FP32 Gemm.
     """
     names = [name for name in trt.ComputeCapability.__members__ if name.startswith("SM") and int(name[2:]) >= 80]

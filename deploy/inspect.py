@@ -128,7 +128,7 @@ def as_text(facts: dict[str, Any]) -> str:
             lines += _table(graph["placement"], ("op", "of", "tensor", "dtype", "scale", "zero_point", "scales"))
     if facts["note"]:
         lines += ["", facts["note"]]
-    return "\n".join(lines)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[str]:

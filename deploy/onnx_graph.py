@@ -47,14 +47,14 @@ def load_graph(graph: "Path | ModelProto") -> "ModelProto":
     """
     try:
         import onnx
-        from google.protobuf.message import DecodeError
     except ImportError:
         raise BackendMissing("onnx is not installed; pip install 'edge-colearn[compress]'") from None
     if not isinstance(graph, Path):
         return graph
+    data = read_onnx(graph)
     try:
-        return onnx.load_from_string(read_onnx(graph))
-    except DecodeError as error:
+        return onnx.load_from_string(data)
+    except Exception as error:  # protobuf's own, which the package onnx does not export
         raise InputError(f"{graph} is not an ONNX file: {error}") from None
 
 

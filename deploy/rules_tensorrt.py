@@ -124,11 +124,12 @@ def check_weight_scale(graph: Graph) -> Iterator[Finding]:
 
 def _output_axis(graph: Graph, node: "NodeProto") -> int:
     """The axis of the output channels in the weight as it is quantized, which a Transpose may bring into place."""
-    order = list(range(len(graph.shapes[node.input[1]])))
+    order: list[int] = list(range(len(graph.shapes[node.input[1]])))
     source = graph.producer.get(node.input[1])
     if source is not None and source.op_type == "Transpose":
         order = list(attribute(source, "perm", order[::-1]))
-    return order[{"Conv": 0, "ConvTranspose": 1, "MatMul": -1}.get(node.op_type, 1 - attribute(node, "transB", 0))]
+    gemm = 0 if attribute(node, "transB", 0) else 1
+    return order[{"Conv": 0, "ConvTranspose": 1, "MatMul": -1, "Gemm": gemm}[node.op_type]]
 
 
 def check_weight_form(graph: Graph) -> Iterator[Finding]:

@@ -54,6 +54,7 @@ class Compression:
 
     epochs: int = 4
     lr: float = 1e-5  # higher rates wander off: benchmarks/RESULTS.md
+    distil: float = 1.0  # weight of staying close to the FP32 student's predictions
     calibration: int = 512  # training samples that set the first ranges
 
 

@@ -44,13 +44,12 @@ def command(
 
     opened = open_bundle(bundle)
     if opened.failed_gates:
-        click.echo(
-            f"Warning: this bundle failed the gates {', '.join(opened.failed_gates)} when it was built", err=True
-        )
+        click.echo(f"Warning: this bundle failed gates of its build: {', '.join(opened.failed_gates)}", err=True)
     options = {"precision": precision, "backend": backend, "threads": threads, "batch": batch}
     if sys.stderr.isatty() and source.exists():
         with click.progressbar(length=source_size(source), label="predict", file=sys.stderr) as bar:
             done = predict(opened, source, out, progress=bar.update, **options)  # type: ignore[arg-type]
+            bar.update((bar.length or 0) - bar.pos)  # headers take bytes, too
     else:
         done = predict(opened, source, out, **options)  # type: ignore[arg-type]
     if as_json:

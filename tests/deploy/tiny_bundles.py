@@ -1,4 +1,4 @@
-"""A small real bundle, written with onnx.helper: a series of two bands, a Conv and a Gemm, missing values handled inside.
+"""A small real bundle, written with onnx.helper: a series of two bands, a Conv and a Gemm, missing values inside.
 
 `reference` is the same student in numpy, so that nothing is compared with itself.
 """
@@ -139,5 +139,10 @@ def build(
         arrays[f"expected.{key}"] = open_engine(path).run({"optical": arrays["input"]})["prediction"]
     report = {"schema": "edge.report/1", "gates": list(gates)}
     return write_bundle(
-        folder, card=card(task, keys), graphs=graphs, golden={**arrays, **(golden or {})}, report=report, report_html="<p>"
+        folder,
+        card=card(task, keys),
+        graphs=graphs,
+        golden={**arrays, **(golden or {})},
+        report=report,
+        report_html="<p>",
     )

@@ -1,0 +1,237 @@
+import csv
+import io
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_bundles import OPTICAL, TASKS, reference, values
+
+from edge.deploy.bundle import Bundle
+from edge.deploy.predict import predict
+from edge.deploy.samples import csv_columns, read_samples, source_size
+from edge.errors import InputError
+from edge.sensors import Band, Modality
+
+HEADER = ["B04_t0", "ndvi_t0", "B04_t1", "ndvi_t1", "B04_t2", "ndvi_t2"]
+
+
+def write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> Path:
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def cells(array: np.ndarray) -> list[list[Any]]:
+    return [["" if np.isnan(value) else repr(float(value)) for value in row.ravel()] for row in array]
+
+
+def run(bundle: Bundle, source: Path, **options: Any) -> np.ndarray:
+    out = source.with_name("out.npz")
+    predict(bundle, source, out, precision="fp32", **options)
+    return np.load(out)["prediction"]
+
+
+@pytest.mark.parametrize("batch", [1, 7, 256])
+def test_every_kind_of_file_gives_the_same_predictions(tiny_bundle: Bundle, tmp_path: Path, batch: int) -> None:
+    array = values(20)
+    expected = reference(tiny_bundle.task, array)
+    np.save(tmp_path / "a.npy", array)
+    np.savez(tmp_path / "a.npz", sar=np.ones(3), optical=array)
+    np.savez_compressed(tmp_path / "b.npz", anything=array)
+    write_csv(tmp_path / "a.csv", HEADER, cells(array))
+    (tmp_path / "samples").mkdir()
+    np.savez(tmp_path / "samples" / "c.npz", array[15:])
+    for index in range(15):
+        np.save(tmp_path / "samples" / f"a{index:02}.npy", array[index])
+    for name in ("a.npy", "a.npz", "b.npz", "a.csv", "samples"):
+        found = run(tiny_bundle, tmp_path / name, batch=batch)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_integers_are_sensor_values_too(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    array = np.random.default_rng(0).integers(0, 10000, size=(5, 3, 2))
+    for dtype in (np.uint16, np.int32, ">f8", np.float64):
+        np.savez(tmp_path / "a.npz", array.astype(dtype))
+        np.testing.assert_allclose(run(tiny_bundle, tmp_path / "a.npz"), reference(tiny_bundle.task, array), atol=1e-5)
+
+
+def test_a_table_keeps_its_other_columns_and_takes_any_order(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    array = values(5)
+    rows = [[f"field, {index}", *reversed(row)] for index, row in enumerate(cells(array))]
+    source = write_csv(tmp_path / "a.csv", ["id", *reversed(HEADER)], rows)
+    predict(tiny_bundle, source, tmp_path / "out.csv", precision="fp32", batch=2)
+    with open(tmp_path / "out.csv", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert list(found[0]) == ["id", "prediction", "probability_no crop", "probability_crop"]
+    assert [row["id"] for row in found] == [f"field, {index}" for index in range(5)]
+    expected = reference(tiny_bundle.task, array)
+    assert [row["prediction"] for row in found] == [
+        tiny_bundle.task.classes[index] for index in expected.argmax(axis=1)
+    ]
+    np.testing.assert_allclose([float(row["probability_crop"]) for row in found], expected[:, 1], rtol=1e-4)
+
+
+def test_a_regression_table_has_the_unit(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
+    bundle, array = make_bundle(kind="regression"), values(3)
+    np.save(tmp_path / "a.npy", array)
+    predict(bundle, tmp_path / "a.npy", tmp_path / "out.csv", precision="fp32")
+    header, *rows = csv.reader(io.StringIO((tmp_path / "out.csv").read_text()))
+    assert header == ["prediction", "unit"]
+    assert {row[1] for row in rows} == {"%"}
+    found = [float(row[0]) for row in rows]
+    np.testing.assert_allclose(found, reference(bundle.task, array)[:, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_several_labels_are_joined(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
+    bundle, array = make_bundle(kind="multilabel"), values(30)
+    np.save(tmp_path / "a.npy", array)
+    predict(bundle, tmp_path / "a.npy", tmp_path / "out.csv", precision="fp32")
+    with open(tmp_path / "out.csv", newline="") as file:
+        found = [row["prediction"] for row in csv.DictReader(file)]
+    names = TASKS["multilabel"].classes
+    expected = [
+        ";".join(name for name, value in zip(names, row, strict=True) if value >= 0.5)
+        for row in reference(bundle.task, array)
+    ]
+    assert found == expected
+    assert any(";" in labels for labels in found)
+
+
+def test_a_folder_says_which_file_a_row_comes_from(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "samples").mkdir()
+    np.save(tmp_path / "samples" / "one.npy", values(1)[0])
+    np.save(tmp_path / "samples" / "two.npy", values(2))
+    (tmp_path / "samples" / "readme.txt").write_text("not a sample")
+    predict(tiny_bundle, tmp_path / "samples", tmp_path / "out.npz")
+    with np.load(tmp_path / "out.npz") as out:
+        assert out["file"].tolist() == ["one.npy", "two.npy", "two.npy"]
+        assert out["classes"].tolist() == ["no crop", "crop"]
+        assert out["prediction"].shape == (3, 2)
+
+
+def test_int8_is_the_default_where_the_bundle_has_it(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", values(3))
+    done = predict(make_bundle("both"), tmp_path / "a.npy", tmp_path / "out.npz")
+    assert (done["precision"], done["samples"]) == ("int8", 3)
+    done = predict(make_bundle("float", keys=("fp32",)), tmp_path / "a.npy", tmp_path / "out.npz")
+    assert done["precision"] == "fp32"
+
+
+def test_progress_adds_up_to_the_source(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", HEADER, cells(values(100)))
+    np.save(tmp_path / "a.npy", values(100))
+    for name in ("a.csv", "a.npy"):
+        sizes: list[int] = []
+        predict(tiny_bundle, tmp_path / name, tmp_path / "out.npz", batch=32, progress=sizes.append)
+        assert len(sizes) == 4
+        assert sum(sizes) == pytest.approx(source_size(tmp_path / name), abs=200)
+
+
+def test_the_columns_of_each_kind_of_modality() -> None:
+    bands = (Band("VV"), Band("VH"))
+    assert csv_columns(OPTICAL) == HEADER
+    assert csv_columns(Modality("static", bands, ("band",), (2,))) == ["VV", "VH"]
+    with pytest.raises(InputError, match="a table cannot hold images"):
+        csv_columns(Modality("patch", bands, ("band", "y", "x"), (2, 8, 8)))
+
+
+def cut(path: Path, share: float) -> Path:
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    return path
+
+
+def saved(path: Path, *arrays: Any, **named: Any) -> Path:
+    if path.suffix == ".npz":
+        np.savez(path, *arrays, **named)
+    else:
+        np.save(path, arrays[0], allow_pickle=True)
+    return path
+
+
+def corrupted(path: Path) -> Path:
+    saved(path, values(500))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+    return path
+
+
+BAD_SOURCES: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "wrong bands": (lambda t: saved(t / "a.npy", values(4)[..., :1]), r"shape \[4, 3, 1\].*2 bands: B04, ndvi"),
+    "wrong axes": (lambda t: saved(t / "a.npz", values(4).reshape(4, 6)), r"\[n, 3, 2\] \(n, time, band\)"),
+    "text": (lambda t: saved(t / "a.npy", np.full((4, 3, 2), "x")), "holds <U1 values; 'optical' needs integers"),
+    "complex": (lambda t: saved(t / "a.npz", values(4).astype(np.complex64)), "holds complex64 values"),
+    "pickle": (lambda t: saved(t / "a.npy", np.array([{"a": 1}])), r"a\.npy is not a whole \.npy file"),
+    "pickle inside": (lambda t: saved(t / "a.npz", np.array([{"a": 1}])), "holds object values"),
+    "no samples": (lambda t: saved(t / "a.npy", values(4)[:0]), "holds no samples"),
+    "empty file": (lambda t: cut(saved(t / "a.npy", values(4)), 0), r"a\.npy is not a whole \.npy file"),
+    "truncated npy": (lambda t: cut(saved(t / "a.npy", values(400)), 0.5), r"a\.npy is not a whole \.npy file"),
+    "truncated npz": (lambda t: cut(saved(t / "a.npz", values(400)), 0.5), r"a\.npz is not a whole \.npz file"),
+    "changed npz": (lambda t: corrupted(t / "a.npz"), r"a\.npz is not a whole \.npz file: Bad CRC"),
+    "no such array": (
+        lambda t: saved(t / "a.npz", sar=values(2), dem=values(2)),
+        r"\['sar', 'dem'\]; name one 'optical'",
+    ),
+    "fortran": (lambda t: saved(t / "a.npz", np.asfortranarray(values(4))), "Fortran order"),
+    "no file": (lambda t: t / "none.npy", r"none\.npy does not exist"),
+    "other ending": (lambda t: write_csv(t / "a.txt", HEADER, []), r"the ending '\.txt' is not known"),
+    "empty folder": (lambda t: (t / "void").mkdir() or t / "void", r"holds no \.npy or \.npz file"),
+    "empty table": (lambda t: cut(write_csv(t / "a.csv", HEADER, []), 0), r"a\.csv is empty"),
+    "header alone": (lambda t: write_csv(t / "a.csv", HEADER, []), "holds no samples"),
+    "missing column": (lambda t: write_csv(t / "a.csv", HEADER[1:], []), "lacks 1 of the 6 columns.*B04_t0"),
+    "column twice": (lambda t: write_csv(t / "a.csv", [*HEADER, "B04_t0"], []), "column 'B04_t0' is there twice"),
+    "short row": (lambda t: write_csv(t / "a.csv", HEADER, [[1] * 6, [1] * 5]), "line 3: 5 cells; the header has 6"),
+    "not a number": (
+        lambda t: write_csv(t / "a.csv", HEADER, [[1] * 6, [1, 1, "high", 1, 1, 1]]),
+        "line 3: 'high' in the column 'B04_t1' is not a number",
+    ),
+    "clash": (lambda t: write_csv(t / "a.csv", [*HEADER, "prediction"], [[1] * 7]), "column 'prediction' already"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SOURCES)
+@pytest.mark.parametrize("ending", ["csv", "npz"])
+def test_a_bad_source_is_named_and_writes_nothing(tiny_bundle: Bundle, tmp_path: Path, case: str, ending: str) -> None:
+    make, message = BAD_SOURCES[case]
+    source, results = make(tmp_path), tmp_path / "results"
+    results.mkdir()
+    with pytest.raises(InputError, match=message):
+        predict(tiny_bundle, source, results / f"out.{ending}")
+    assert list(results.iterdir()) == []
+
+
+def test_an_output_that_does_not_fit_is_refused(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "a.csv", HEADER, cells(values(3)))
+    before = source.read_text()
+    (tmp_path / "folder.csv").mkdir()
+    for out, message in (
+        ("out.txt", r"must end in \.csv or \.npz"), ("a.csv", "is the input"), ("folder.csv", "is a folder"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            predict(tiny_bundle, source, tmp_path / out)
+    assert source.read_text() == before
+    with pytest.raises(InputError, match="batch is 0"):
+        predict(tiny_bundle, source, tmp_path / "out.csv", batch=0)
+
+
+def test_a_file_is_read_in_pieces(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", optical=np.zeros((5000, 3, 2), np.float32))
+    parts = read_samples(tmp_path / "a.npz", OPTICAL, 256)
+    assert len(next(parts).values) == 256
+    assert [len(part.values) for part in parts] == [256] * 18 + [136]
+
+
+def test_an_archive_with_a_huge_header_is_not_unpacked(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """A header that promises a terabyte costs nothing: rows are read one batch at a time."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 40, 3, 2)})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("optical.npy", header.getvalue())
+    begin = time.perf_counter()
+    with pytest.raises(InputError, match="bytes are missing"):
+        predict(tiny_bundle, tmp_path / "a.npz", tmp_path / "out.csv")
+    assert time.perf_counter() - begin < 1
