@@ -2,8 +2,8 @@
 
     python -m edge.benchmarks.readme README.md
 
-replaces what stands between `<!-- report:NAME -->` and `<!-- /report -->` by the table of benchmarks/results/NAME.json, and
-draws benchmarks/results/NAME.svg. A report comes from `edge build ... --json` or from a bundle's report.json.
+replaces what stands between `<!-- report:NAME -->` and `<!-- /report -->` by the table of benchmarks/results/NAME.json,
+and draws benchmarks/results/NAME.svg. A report comes from `edge build ... --json` or from a bundle's report.json.
 """
 
 import json
@@ -41,7 +41,8 @@ def markdown(report: Report) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
     threads = ", ".join(str(count) for count in sorted({row["threads"] for row in rows}))
     gates = [gate for gate in report["gates"] if not gate["passed"]]
-    passed = f"all {len(report['gates'])} gates passed" if not gates else f"failed: {', '.join(g['name'] for g in gates)}"
+    failed = ", ".join(gate["name"] for gate in gates)
+    passed = f"failed: {failed}" if failed else f"all {len(report['gates'])} gates passed"
     return (
         f"    $ {report['command']}\n"
         + "".join(f"    {line}\n" for line in table(report).splitlines())

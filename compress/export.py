@@ -1,7 +1,7 @@
 """The student as a float ONNX graph: sensor values in, probabilities or units out.
 
 One input named after its modality, (batch, *shape), NaN where a value is missing; one output `prediction`. Opset 17 is
-the newest that the TensorRT of JetPack 6.0 reads (TENSORRT.md, R15).
+the newest that the TensorRT of JetPack 6.0 reads (deploy/rules_tensorrt.py, R15).
 """
 
 import io

@@ -1,4 +1,4 @@
-"""Exact folding: the same function with fewer parameters, multiplications and nodes (METHOD.md, "What can be folded").
+"""Exact folding: the same function with fewer parameters, multiplications and nodes.
 
     batch norm into the layer before it; dropout and the unused half away
     Linear hidden -> d, Linear d -> h, batch norm     becomes one Linear hidden -> h      (no LayerNorm between them)
@@ -27,8 +27,8 @@ class FoldedStudent(nn.Module):
         self.specific = fold_sequential(branch.specific.trunk)
         self.shared = fold_sequential(branch.shared.trunk)
         if hasattr(branch.specific, "layer_norm"):  # it mixes all d units: nothing behind it can be dropped or merged
-            parts = OrderedDict(project=branch.specific.project, layer_norm=branch.specific.layer_norm, half=FirstHalf(half))
-            self.to_specific: nn.Module = copy.deepcopy(nn.Sequential(parts))
+            parts = OrderedDict(project=branch.specific.project, layer_norm=branch.specific.layer_norm, first=FirstHalf(half))
+            self.to_specific: nn.Sequential | nn.Linear = copy.deepcopy(nn.Sequential(parts))
         else:
             self.to_specific = first_rows(branch.specific.project, half)
         behind_trunk = OrderedDict(list(branch.shared.named_children())[1:])
@@ -74,8 +74,12 @@ class DeployedStudent(nn.Module):
     def __init__(self, student: FoldedStudent) -> None:
         super().__init__()
         self.specific, self.shared, self.to_shared = student.specific, student.shared, student.to_shared
-        self.to_specific = None if isinstance(student.to_specific, nn.Linear) else student.to_specific
-        self.head = student.head if self.to_specific else fold_into_head(student.to_specific, student.head)  # type: ignore[arg-type]
+        self.to_specific: nn.Sequential | None = None
+        if isinstance(student.to_specific, nn.Sequential):
+            self.to_specific = student.to_specific[:-1]
+            self.head = ignore_second_half(student.head)
+        else:
+            self.head = fold_into_head(student.to_specific, student.head)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, *shape), normalised -> prediction (N, K)."""
@@ -139,6 +143,12 @@ def fold_into_head(to_specific: nn.Linear, head: nn.Linear) -> nn.Linear:
     return _linear(weight, specific @ to_specific.bias.double() + head.bias.double())
 
 
+def ignore_second_half(head: nn.Linear) -> nn.Linear:
+    """head([z_specific, s]) as one Linear over [z, s]: weights of 0 for z_unused cost less than cutting it off."""
+    specific, shared = head.weight.chunk(2, dim=1)
+    return _linear(torch.cat([specific, torch.zeros_like(specific), shared], dim=1), head.bias)
+
+
 @dataclass(frozen=True)
 class Cost:
     """What a model costs for one sample."""
@@ -183,7 +193,7 @@ def _flatten(layers: nn.Sequential, prefix: str = "") -> list[tuple[str, nn.Modu
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     layer = nn.Linear(weight.shape[1], weight.shape[0])
-    layer.weight, layer.bias = nn.Parameter(weight.detach().float()), nn.Parameter(bias.detach().float())
+    layer.weight, layer.bias = (nn.Parameter(values.detach().float().clone()) for values in (weight, bias))
     return layer
 
 

@@ -22,6 +22,11 @@ class Folding:
     after: dict[str, int]
     difference: float
 
+    def line(self) -> str:
+        """For people."""
+        pairs = (f"{self.before[name]:,} -> {self.after[name]:,} {name}" for name in self.before)
+        return f"folding: {', '.join(pairs)}; outputs differ by at most {self.difference:.0e}"
+
 
 def fp32_graph(trained: Trained, modality: str) -> onnx.ModelProto:
     """The folded float student of `modality`."""

@@ -5,9 +5,10 @@ differs is in PLACEMENTS. Between a quantized activation and its layer stand onl
 transpose): they are done in integers.
 
 cpu: ONNX Runtime fuses a layer into one integer kernel if its activations are uint8, its weights int8 and its bias
-int32, and if no ReLU is left to do: behind a ReLU the zero point 0 of uint8 cuts off what is negative
-(TENSORRT.md, 4). A ReLU in front of a float tensor becomes max(x, 0), which ONNX Runtime leaves apart. tensorrt: int8 with zero point 0 everywhere, float weights with their own Q/DQ, float bias
-(TENSORRT.md, R1-R7); layers that TensorRT runs better in FP16 keep no pair (R11).
+int32, and if no ReLU is left to do: behind a ReLU the zero point 0 of uint8 cuts off what is negative. A ReLU in front of
+a float tensor becomes max(x, 0), which ONNX Runtime does not fuse too early (deploy/rules_onnxruntime.py checks it).
+tensorrt: int8 with zero point 0 everywhere, float weights with their own Q/DQ, float bias; layers that TensorRT runs better
+in FP16 keep no pair (deploy/rules_tensorrt.py has the rules and their sources).
 """
 
 from collections.abc import Callable

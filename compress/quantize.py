@@ -135,9 +135,11 @@ def float_layers(quantized: nn.Module, sample: Tensor, names: set[str]) -> Itera
     off += [layers[name].activation for name in names if not any(layers[name].activation is other for other in needed)]
     for quantizer in off:
         quantizer.disable_quantization()
-    yield
-    for quantizer in off:
-        quantizer.enable_quantization()
+    try:
+        yield
+    finally:
+        for quantizer in off:
+            quantizer.enable_quantization()
 
 
 def _walk_up(into: dict[str, dict[int, str]], name: str) -> tuple[str, bool]:
@@ -160,5 +162,8 @@ def _nncf() -> tuple[Any, Any, Any]:
         import nncf
         from nncf.common.quantization.structs import QuantizationScheme
         from nncf.quantization import advanced_parameters
-    nncf.set_log_level(logging.ERROR)
+        from nncf.torch.quantization.extensions import QuantizedFunctionsCPU
+
+        nncf.set_log_level(logging.ERROR)
+        QuantizedFunctionsCPU.get("Quantize_forward")  # compiles it here, and leaves a thread pool open: a warning
     return nncf, advanced_parameters, QuantizationScheme

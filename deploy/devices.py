@@ -1,7 +1,7 @@
 """The boards that we know, as a table; "cpu" is the target that needs none.
 
-Source of every figure: the project's notes TENSORRT.md, 3.5 (JetPack) and 3.7 (boards), which read them in public
-sources. A figure that the notes could not verify is None here and named in `unverified`. TOPS are the vendor's peak
+The figures were read second-hand in public sources: NVIDIA's pages and forum, the README of its DLA software, the field
+reports of Jetson users. One that could not be verified there is None and named in `unverified`. TOPS are the vendor's peak
 with sparsity: they predict no latency.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-SOURCE = "TENSORRT.md 3.5, 3.7"
+SOURCE = "public sources, read second-hand: NVIDIA's pages and forum, its DLA software, field reports"
 
 
 @dataclass(frozen=True)

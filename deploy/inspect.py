@@ -141,13 +141,9 @@ def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[str]:
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
-        if len(value) == 2 and value[0] == value[1]:
-            return _short(value[0])
-        return (
-            " .. ".join(map(_short, value))
-            if all(isinstance(item, float) for item in value)
-            else " ".join(map(_short, value))
-        )
+        if not all(isinstance(item, float) for item in value):
+            return " ".join(map(_short, value))
+        return _short(value[0]) if value[0] == value[-1] else " .. ".join(map(_short, value))
     return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
 
 

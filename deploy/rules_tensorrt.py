@@ -369,7 +369,7 @@ RULES = (
     Rule("R18", "the engine has INT8 kernels and is not slower than FP16", "edge bench", "measurement"),
     Rule("R19", "only the batch axis of an input is free", "NvInfer.h, DLA", check=check_batch_axis),
     Rule("R20", "the engine agrees with ONNX Runtime within 5e-3", _MIGRATION, "measurement"),
-    Rule("domain", "only operators of the ONNX standard, no control flow", "TENSORRT.md, 6", check=check_domain),
-    Rule("leftovers", "no Identity, Dropout or FakeQuantize", "TENSORRT.md, 6", check=check_leftovers),
+    Rule("domain", "only operators of the ONNX standard, no control flow", "TensorRT reads the ONNX domain alone", check=check_domain),
+    Rule("leftovers", "no Identity, Dropout or FakeQuantize", "TensorRT reads the ONNX domain alone", check=check_leftovers),
     Rule("finite", "no weight is NaN", "edge", check=check_finite),
 )  # fmt: skip

@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from edge.errors import GateError, InputError
 from edge.files import replacing
-from edge.metrics import relative_drop
+from edge.gates import FOLDING, at_most, cost_gates, parity_gate, placement_gates
 from edge.recipe import Recipe
-from edge.tasks import Task
 
 if TYPE_CHECKING:
     from edge.compress.compression import Compressed
@@ -23,16 +22,15 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 GOLDEN = 16  # samples of the self-test; from the validation part, since the test part is for the metric alone
-PARITY_CLASSES = 0.99  # of the predicted classes are those of the fake-quantized student
-PARITY_SPREAD = 0.02  # root mean square difference to it, in standard deviations of the target
 
 
 @dataclass(frozen=True)
 class Built:
-    """The bundle's folder, its report, and whether it was there already."""
+    """The bundle's folder, its report, what folding saved, and whether the bundle was there already."""
 
     folder: Path
     report: dict[str, Any]
+    folding: "Folding"
     reused: bool
 
     def check_gates(self) -> None:
@@ -49,18 +47,20 @@ def build(recipe: Recipe, modality: str, precision: str, run: Path, *, command: 
     `precision`: fp32 or int8. Raises InputError before anything is trained if the modality is not known.
     """
     from edge.benchmarks.report import read_report
+    from edge.compress.graphs import folding
     from edge.deploy.bundle import open_bundle
-    from edge.stages import open_data, train_single
+    from edge.stages import check_run, open_data, train_single
     from edge.train.training import check_modality, choose_modalities, train
 
     if recipe.method not in ("mdico", "released"):
         raise InputError(f"method {recipe.method!r} gives no co-learned student to build; use mdico or released")
     data = open_data(recipe)
     check_modality(modality, choose_modalities(data, recipe), f"the modalities of {data.name} that are trained")
-    _check_run(run)
+    check_run(run)
     trained = train(data, recipe, run / "train" / recipe.method, resume=not force)
     single = train_single(data, recipe, modality, run, resume=not force)
     compressed = _compress(data, trained, recipe, run, force) if precision == "int8" else None
+    saved = folding(trained, modality)
     folder = run / "bundles" / f"{modality}-{precision}"
     mark = _fingerprint(recipe, trained, single, compressed, precision)
     if not force and folder.exists():
@@ -69,9 +69,9 @@ def build(recipe: Recipe, modality: str, precision: str, run: Path, *, command: 
         except InputError:
             bundle = None
         if bundle and bundle.card["properties"]["edge:training"]["fingerprint"] == mark:
-            return Built(folder, read_report(folder), reused=True)
-    builder = Builder(data, recipe, modality, trained, single, compressed)
-    return Built(folder, builder.write(folder, run, mark, command), reused=False)
+            return Built(folder, read_report(folder), saved, reused=True)
+    builder = Builder(data, recipe, modality, trained, single, compressed, saved)
+    return Built(folder, builder.write(folder, run, mark, command), saved, reused=False)
 
 
 @dataclass
@@ -84,15 +84,14 @@ class Builder:
     trained: "Trained"
     single: "Trained"
     compressed: "Compressed | None"
+    folding: "Folding"
 
     def write(self, folder: Path, run: Path, mark: str, command: str) -> dict[str, Any]:
         """Export, check, measure, write the bundle; return its report."""
         from edge.benchmarks.html import report_html
         from edge.benchmarks.report import make_report
-        from edge.compress.graphs import folding
         from edge.deploy.bundle import write_bundle
 
-        saved = folding(self.trained, self.modality)
         inputs, target, groups = self.test_samples()
         self.save_test(run / "test" / f"{self.modality}.npz", inputs, target, groups)
         with tempfile.TemporaryDirectory(prefix=".build-", dir=run) as temporary:
@@ -102,11 +101,11 @@ class Builder:
             rows = self.measure(graphs, single, inputs, target, groups)
             report = make_report(
                 dataset=self.data.name, modality=self.modality, task=self.data.task, protocol=self.protocol(),
-                results=rows, gates=[*self.checks(graphs, predictions, target, saved), *self.gates(rows)], command=command,
+                results=rows, gates=self.gates(graphs, predictions, target, rows), command=command,
             )  # fmt: skip
             golden = self.golden(graphs)
             write_bundle(
-                folder, card=self.card(rows, mark, saved), graphs=graphs, golden=golden,
+                folder, card=self.card(rows, mark), graphs=graphs, golden=golden,
                 report=report, report_html=report_html(report),
             )  # fmt: skip
         return report
@@ -170,48 +169,27 @@ class Builder:
 
             return bench_graphs(entries, {self.modality: inputs}, target, groups, notify=notify)
 
-    def checks(
-        self, graphs: dict[str, Path], predictions: dict[str, Array], target: Array, saved: "Folding"
+    def gates(
+        self, graphs: dict[str, Path], predictions: dict[str, Array], target: Array, rows: list[dict[str, Any]]
     ) -> list[dict[str, Any]]:
-        """Gates on the graphs themselves: the rules of both engines, and the same answers as the torch models."""
-        from edge.benchmarks.report import gate
-        from edge.deploy.rules_onnxruntime import check_fused
-        from edge.deploy.rules_tensorrt import check_tensorrt
-
-        found = [gate("folding: largest difference", 1e-5, saved.difference, saved.difference <= 1e-5)]
-        found.append(parity_gate("parity torch = fp32", self.data.task, self._float_reference(), predictions["fp32"], target))
-        if self.compressed:
-            for key in ("int8.cpu", "int8.tensorrt"):
-                reference = self.compressed.references[key.removeprefix("int8.")][self.modality].numpy()
-                reference = reference[self.data.present(self.modality)[self._split().test]]
-                found.append(parity_gate(f"parity torch = {key}", self.data.task, reference, predictions[key], target))
-            broken = len(check_tensorrt(graphs["int8.tensorrt"]))
-            found.append(gate("int8.tensorrt: broken rules", 0, broken, broken == 0))
-            floating = len(check_fused(graphs["int8.cpu"]))
-            found.append(gate("int8.cpu: nodes left in float", 0, floating, floating == 0))
-        return found
-
-    def gates(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Gates on what was measured: INT8 costs little accuracy and no time."""
-        from edge.benchmarks.report import gate
-
+        """Exact folding, the same answers as the torch models, the engines' rules, the cost of INT8."""
+        task, references = self.data.task, {"fp32": self._float_reference()}
+        here = self.data.present(self.modality)[self._split().test]
+        for placement, students in (self.compressed.references if self.compressed else {}).items():
+            references[f"int8.{placement}"] = students[self.modality].numpy()[here]
         mine = {
             precision: [row for row in rows if row["method"] == self.recipe.method and row["precision"] == precision]
             for precision in ("fp32", "int8")
         }
-        if not mine["int8"]:
-            return []
-        drop = relative_drop(self.data.task, mine["fp32"][0]["scores"], mine["int8"][0]["scores"])
-        slower = max(
-            int8["latency_ms"]["p50"] / fp32["latency_ms"]["p50"]
-            for fp32, int8 in zip(mine["fp32"], mine["int8"], strict=True)
-        )
-        return [
-            gate("relative drop of the metric, int8 against fp32", self.recipe.max_drop, drop, drop <= self.recipe.max_drop),
-            gate("latency int8 / fp32, slowest batch", 1.0, slower, slower <= 1.0),
-        ]
+        found = [at_most("folding: largest difference", FOLDING, self.folding.difference)]
+        for key, reference in references.items():
+            found.append(parity_gate(f"torch = {key}", task, reference, predictions[key], target))
+        found += placement_gates(graphs)
+        if mine["int8"]:
+            found += cost_gates(task, mine["fp32"], mine["int8"], self.recipe.max_drop)
+        return found
 
-    def card(self, rows: list[dict[str, Any]], mark: str, saved: "Folding") -> dict[str, Any]:
+    def card(self, rows: list[dict[str, Any]], mark: str) -> dict[str, Any]:
         """The bundle's card."""
         from edge.card import make_card
 
@@ -237,7 +215,7 @@ class Builder:
                 precision: {"metric": self.data.task.metric, "value": row["metric"], "ci95": row["metric_ci95"]}
                 for precision, row in first.items()
             },
-            calibration=calibration, parameters=saved.after["parameters"], hyperparameters=vars(self.recipe.model),
+            calibration=calibration, parameters=self.folding.after["parameters"], hyperparameters=vars(self.recipe.model),
         )  # fmt: skip
 
     def protocol(self) -> str:
@@ -273,33 +251,6 @@ class Builder:
         return units
 
 
-def parity_gate(name: str, task: Task, reference: Array, found: Array, target: Array) -> dict[str, Any]:
-    """Whether an engine's predictions (n, K) are those of the torch model.
-
-    Classification: share of equal classes (multi-label: of equal labels). Regression: root mean square difference in
-    standard deviations of the target.
-    """
-    from edge.benchmarks.report import gate
-    from edge.deploy.verify import decisions
-
-    if task.kind == "regression":
-        spread = float(np.sqrt(np.mean((found - reference) ** 2)) / np.std(target))
-        return gate(f"{name}: rms difference / target sd", PARITY_SPREAD, spread, spread <= PARITY_SPREAD)
-    share = float(np.mean(decisions(task, found) == decisions(task, reference)))
-    return gate(f"{name}: share of equal classes", PARITY_CLASSES, share, share >= PARITY_CLASSES)
-
-
-def folding_line(trained: "Trained", modality: str) -> str:
-    """What exact folding saved, in one line."""
-    from edge.compress.graphs import folding
-
-    saved = folding(trained, modality)
-    pairs = ((saved.before[name], saved.after[name], name) for name in ("parameters", "macs", "nodes"))
-    return "folding: " + ", ".join(f"{before:,} -> {after:,} {name}" for before, after, name in pairs) + (
-        f"; outputs differ by at most {saved.difference:.0e}"
-    )
-
-
 def _compress(data: "PairedSet", trained: "Trained", recipe: Recipe, run: Path, force: bool) -> "Compressed":
     from edge.compress.compression import compress
 
@@ -314,16 +265,6 @@ def _predict(path: Path, modality: str, inputs: Array) -> Array:
 
     with contextlib.closing(open_engine(path)) as engine:
         return predict(engine, modality, inputs)
-
-
-def _check_run(run: Path) -> None:
-    """A run's folder holds what we put there; anything else is somebody's and is left alone."""
-    if run.exists() and not run.is_dir():
-        raise InputError(f"{run} is a file; give --out a folder that is new, empty or an earlier run")
-    ours = {"train", "compress", "bundles", "test"}
-    if run.is_dir() and any(run.iterdir()) and not ours & {path.name for path in run.iterdir()}:
-        raise InputError(f"{run} holds something else; give --out a folder that is new, empty or an earlier run")
-    run.mkdir(parents=True, exist_ok=True)
 
 
 def _fingerprint(

@@ -1,4 +1,4 @@
-"""Failures that a user can act on. Each carries the exit code of the command line (DESIGN: 2, 3, 4, 5)."""
+"""Failures that a user can act on. Each carries the exit code of the command line."""
 
 import click
 

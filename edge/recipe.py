@@ -1,12 +1,13 @@
-"""The recipe: everything that a run depends on, as plain dataclasses read from JSON or TOML. Each flag has the same key."""
+"""The recipe: everything that a run depends on, as plain dataclasses read from JSON or TOML; each flag has a key."""
 
 import dataclasses
 import difflib
 import json
+import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from edge.errors import InputError
@@ -16,7 +17,7 @@ METHODS = ("mdico", "released", "single", "single-matched")
 
 @dataclass
 class Model:
-    """The encoders (METHOD.md, "The model")."""
+    """The encoders (MDiCo, arXiv 2510.19579)."""
 
     embedding: int = 128  # d; specific, unused and shared features have d / 2 each
     width: int = 128  # channels of the convolutions
@@ -28,7 +29,7 @@ class Model:
 
 @dataclass
 class Objectives:
-    """Weights of the four losses (METHOD.md, all 1) and the temperature of NT-Xent."""
+    """Weights of the four losses (1 in the paper) and the temperature of NT-Xent."""
 
     main: float = 1.0
     aux: float = 1.0
@@ -92,6 +93,16 @@ class Recipe:
         for key, value in positive.items():
             if value <= 0:
                 raise InputError(f"{key} is {value}; it must be above 0")
+        not_negative = {
+            "training.min_delta": self.training.min_delta, "max_drop": self.max_drop,
+            "compression.epochs": self.compression.epochs, "compression.distil": self.compression.distil,
+            **{f"objectives.{name}": getattr(self.objectives, name) for name in ("main", "aux", "con", "mod")},
+        }  # fmt: skip
+        for key, value in not_negative.items():
+            if value < 0:
+                raise InputError(f"{key} is {value}; it must be 0 or more")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed is {self.seed}; it must be from 0 to {2**32 - 1}")
         if self.training.batch is not None and self.training.batch < 2:
             raise InputError(f"training.batch is {self.training.batch}; batch normalisation needs at least 2")
         if self.model.embedding < 2 or self.model.embedding % 2:
@@ -100,8 +111,6 @@ class Recipe:
             raise InputError(f"model.kernel is {self.model.kernel}; it must be odd so that a series keeps its length")
         if not 0 <= self.model.dropout < 1:
             raise InputError(f"model.dropout is {self.model.dropout}; it must be in [0, 1)")
-        if self.compression.epochs < 0:
-            raise InputError(f"compression.epochs is {self.compression.epochs}; use 0 for calibration alone")
         return self
 
 
@@ -123,6 +132,10 @@ def recipe_from_json(values: dict[str, Any]) -> Recipe:
     return _fill(Recipe, values, "")
 
 
+def _tables(kind: Any) -> set[str]:
+    return {part.name for part in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else set()
+
+
 def _toml() -> Any:
     if sys.version_info >= (3, 11):
         import tomllib
@@ -138,9 +151,10 @@ def _fill(kind: type[Any], values: Any, place: str) -> Any:
     arguments = {}
     for key, value in values.items():
         if key not in types:
-            near = difflib.get_close_matches(key, types, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(types)}"
-            raise InputError(f"{place}the key {key!r} is not known; {hint}")
+            elsewhere = [f"{table}.{key}" for table, inner in types.items() if key in _tables(inner)]
+            near = elsewhere or difflib.get_close_matches(key, types, n=1)
+            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known keys: {', '.join(types)}"
+            raise InputError(f"{place}{key} is not a known key; {hint}")
         arguments[key] = _convert(types[key], value, f"{place}{key}")
     return kind(**arguments)
 
@@ -156,6 +170,8 @@ def _convert(wanted: Any, value: Any, place: str) -> Any:
     if float in choices and type(value) is int:
         return float(value)
     if type(value) not in choices:
-        names = " or ".join(choice.__name__ for choice in choices)
+        names = " or ".join("null" if choice is NoneType else choice.__name__ for choice in choices)
         raise InputError(f"{place} is {value!r}; expected {names}")
+    if type(value) is float and not math.isfinite(value):
+        raise InputError(f"{place} is {value}; expected a finite number")
     return value

@@ -6,12 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge.errors import InputError
 from edge.recipe import Recipe
 
 if TYPE_CHECKING:
     from edge.compress.compression import Compressed
     from edge.train.paired import PairedSet
     from edge.train.training import Trained
+
+
+def check_run(run: Path) -> None:
+    """A run's folder holds what we put there; InputError for anything else, which is somebody's and is left alone."""
+    if run.exists() and not run.is_dir():
+        raise InputError(f"{run} is a file; give --out a folder that is new, empty or an earlier run")
+    found = {path.name for path in run.iterdir()} if run.exists() else set()
+    if found and not found & {"train", "compress", "bundles", "test"}:
+        raise InputError(f"{run} holds something else; give --out a folder that is new, empty or an earlier run")
 
 
 def open_data(recipe: Recipe) -> "PairedSet":
@@ -25,6 +35,7 @@ def train_stage(recipe: Recipe, run: Path, *, resume: bool = True) -> Iterator["
     """One model for all modalities; for the single methods one for each."""
     from edge.train.training import choose_modalities, train
 
+    check_run(run)
     data = open_data(recipe)
     if recipe.method in ("mdico", "released"):
         yield train(data, recipe, run / "train" / recipe.method, resume=resume)
@@ -48,13 +59,7 @@ def compress_stage(recipe: Recipe, run: Path, *, force: bool = False) -> "Compre
     from edge.compress.compression import compress
     from edge.train.training import train
 
+    check_run(run)
     data = open_data(recipe)
     trained = train(data, recipe, run / "train" / recipe.method, resume=not force)
     return compress(data, trained, recipe, run / "compress" / recipe.method, resume=not force)
-
-
-def load_stage(recipe: Recipe, run: Path) -> "Trained":
-    """The trained model of a run, which must be there."""
-    from edge.train.training import load_trained
-
-    return load_trained(run / "train" / recipe.method)

@@ -19,7 +19,8 @@ class Task:
     """A prediction task.
 
     Targets: binary and multiclass (N,) int64 class index; multilabel (N, K) 0/1; regression (N,) float32 in `unit`.
-    Outputs of a student, named `prediction`: class probabilities (N, K); label probabilities (N, K); values (N, 1) in `unit`.
+    Outputs of a student, named `prediction`: class probabilities (N, K); label probabilities (N, K); values (N, 1) in
+    `unit`.
     """
 
     kind: str

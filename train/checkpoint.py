@@ -29,7 +29,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             facts = json.loads(file.metadata()["edge"])
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - not a dict
-    except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"the checkpoint {path} cannot be read: {error}; remove it or train again") from None
 
 
@@ -44,18 +44,17 @@ def save_progress(
     save(path, tensors, facts)
 
 
-def load_progress(
-    path: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Put the saved state into `model` and `optimiser`; return the best weights so far and the facts."""
-    tensors, facts = load(path)
+def restore_progress(
+    tensors: dict[str, Tensor], model: torch.nn.Module, optimiser: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Put the tensors of `save_progress` into `model` and `optimiser`; return the best weights so far."""
     model.load_state_dict(_part(tensors, "model."))
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in _part(tensors, "optimiser.").items():
         index, moment = name.split(".", 1)
         state.setdefault(int(index), {})[moment] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    return _part(tensors, "best."), facts
+    return _part(tensors, "best.")
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import edge
+from edge.files import read_json
 
 
 def code_version(*folders: Path) -> str:
@@ -20,3 +21,11 @@ def code_version(*folders: Path) -> str:
 def fingerprint(*parts: Any) -> str:
     """SHA-256 over JSON of `parts`."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def is_current(facts: Path, mark: str) -> bool:
+    """Whether a stage's JSON file `facts` is there and has this fingerprint."""
+    if not facts.exists():
+        return False
+    found = read_json(facts)
+    return isinstance(found, dict) and found.get("fingerprint") == mark

@@ -6,7 +6,7 @@ that nothing but the weights and the optimiser's moments has to be kept.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,18 +37,21 @@ class Schedule:
 
 
 class BestSoFar:
-    """The weights with the lowest validation loss, and how many epochs ago they were found."""
+    """The weights with the lowest validation loss, and for how many epochs there was no improvement that counts."""
 
     def __init__(self, min_delta: float) -> None:
         self.min_delta = min_delta
         self.loss = math.inf
         self.epoch = 0
         self.waited = 0
+        self.bar = math.inf  # the loss of the last improvement by at least `min_delta`: small steps add up
         self.weights: dict[str, Tensor] = {}
 
     def offer(self, epoch: int, loss: float, model: nn.Module) -> None:
         """Keep the weights if `loss` is lower; patience counts from the last improvement of at least `min_delta`."""
-        self.waited = 0 if loss < self.loss - self.min_delta else self.waited + 1
+        self.waited += 1
+        if loss < self.bar - self.min_delta:
+            self.bar, self.waited = loss, 0
         if loss < self.loss:
             self.loss, self.epoch = loss, epoch
             self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -87,9 +90,14 @@ def fit(
                 break
             record = _epoch(model, losses, optimiser, train, schedule.batch, epoch=epoch, seed=seed)
             record["validation"] = evaluate(model, losses, validation, schedule.batch)
+            _check_finite(record["validation"], f"validation after epoch {epoch}")
             best.offer(epoch, record["validation"]["total"], model)
             history.append(record)
-            facts = {"fingerprint": fingerprint, "history": history, "best": [best.loss, best.epoch, best.waited]}
+            facts = {
+                "fingerprint": fingerprint,
+                "history": history,
+                "best": [best.loss, best.epoch, best.waited, best.bar],
+            }
             checkpoint.save_progress(state, model, best.weights, optimiser, facts)
             bar.set_postfix(train=f"{record['train']['total']:.3f}", validation=f"{record['validation']['total']:.3f}")
             bar.update()
@@ -129,11 +137,12 @@ def _epoch(
         parts = losses(piece)
         optimiser.zero_grad(set_to_none=True)
         parts["total"].backward()  # type: ignore[no-untyped-call]
-        _check_finite(parts, epoch, number)
+        values = {name: value.detach() for name, value in parts.items()}
+        _check_finite(values, f"epoch {epoch}, batch {number}")
         optimiser.step()
         count += len(piece)
-        for name, value in parts.items():
-            sums[name] = sums.get(name, torch.zeros(())) + value.detach() * len(piece)
+        for name, value in values.items():
+            sums[name] = sums.get(name, torch.zeros(())) + value * len(piece)
     seconds = time.perf_counter() - start
     return {
         "epoch": epoch,
@@ -143,23 +152,23 @@ def _epoch(
     }
 
 
-def _check_finite(parts: dict[str, Tensor], epoch: int, number: int) -> None:
-    if math.isfinite(float(parts["total"].detach())):
+def _check_finite(parts: Mapping[str, Tensor | float], where: str) -> None:
+    if math.isfinite(parts["total"]):
         return
-    wrong = ", ".join(f"{name} = {float(value.detach())}" for name, value in parts.items() if not torch.isfinite(value))
+    wrong = ", ".join(f"{name} = {float(value)}" for name, value in parts.items() if not math.isfinite(value))
     raise InputError(
-        f"training diverged in epoch {epoch}, batch {number}: {wrong}. Lower training.lr or look for extreme values "
-        "with `edge data show`; the state after the last good epoch is kept"
+        f"training diverged in {where}: {wrong}. Lower training.lr or look for extreme values with `edge data show`; "
+        "the state after the last good epoch is kept"
     )
 
 
 def _continue(
     state: Path, model: nn.Module, optimiser: torch.optim.Optimizer, best: BestSoFar, fingerprint: str
 ) -> list[Record]:
-    _, facts = checkpoint.load(state)
+    tensors, facts = checkpoint.load(state)
     if facts["fingerprint"] != fingerprint:
         return []
-    best.weights, facts = checkpoint.load_progress(state, model, optimiser)
-    best.loss, best.epoch, best.waited = facts["best"]
+    best.weights = checkpoint.restore_progress(tensors, model, optimiser)
+    best.loss, best.epoch, best.waited, best.bar = facts["best"]
     history: list[Record] = facts["history"]
     return history

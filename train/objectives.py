@@ -1,7 +1,8 @@
-"""The four objectives (METHOD.md, "The model"): what each sample should predict, share and keep apart.
+"""The four objectives of MDiCo (arXiv 2510.19579): what each sample should predict, share and keep apart.
 
 Each takes the features of all modalities for one batch. A modality that a sample lacks is left out: `rows[name]` are
-the batch positions of the samples that have it, in the order of that modality's features.
+the batch positions of the samples that have it, in the order of that modality's features. `rows` names every modality
+in the order of the discriminators' outputs; one that (almost) no sample of the batch has may lack features.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,8 @@ Rows = Mapping[str, Tensor]
 def nt_xent(a: Tensor, b: Tensor, temperature: float) -> Tensor:
     """NT-Xent over two views (N, h) of the same N samples (Chen et al. 2020, arXiv 2002.05709, eq. 1).
 
-    2N anchors, cosine similarity; the positive is the same sample in the other view, all other 2N - 2 rows are negatives.
+    2N anchors, cosine similarity; the positive is the same sample in the other view, the other 2N - 2 rows are
+    negatives.
     """
     n = len(a)
     z = F.normalize(torch.cat([a, b]), dim=1)  # (2N, h)
@@ -73,15 +75,14 @@ class CoLearning:
         self, features: dict[str, Features], target: Tensor, rows: Rows, heads: TrainingHeads
     ) -> dict[str, Tensor]:
         """The objectives by name and their weighted sum, `total`. An objective of weight 0 is not computed."""
-        names = [name for name in features if len(rows[name])]
-        targets = {name: target[rows[name]] for name in names}
-        parts = {"main": _mean([self.loss(features[name].prediction, targets[name]) for name in names])}
+        targets = {name: target[rows[name]] for name in features}
+        parts = {"main": _mean([self.loss(features[name].prediction, target) for name, target in targets.items()])}
         if self.weights.aux:
             parts["aux"] = self.auxiliary(features, targets, heads)
         if self.weights.con:
             parts["con"] = self.contrast(features, rows)
         if self.weights.mod:
-            parts["mod"] = self.discrimination(features, names, heads)
+            parts["mod"] = self.discrimination(features, rows, heads)
         total = torch.stack([getattr(self.weights, name) * part for name, part in parts.items()]).sum()
         return {**parts, "total": total}
 
@@ -102,26 +103,25 @@ class CoLearning:
             left, right = _common(rows[a], rows[b])
             if len(left) > 1:  # a lone sample has no negatives
                 terms.append(nt_xent(features[a].shared[left], features[b].shared[right], self.weights.temperature))
-        if not terms:
-            return next(iter(features.values())).shared.sum() * 0
-        pairs = torch.stack(terms)
-        return 2 * (pairs.sum() if self.released else pairs.mean())  # (a, b) and (b, a) have the same value
+        balance = len(terms) if self.released else 1
+        return 2 * balance * _mean(terms)  # (a, b) and (b, a) have the same value
 
-    def discrimination(self, features: dict[str, Features], names: list[str], heads: TrainingHeads) -> Tensor:
+    def discrimination(self, features: dict[str, Features], rows: Rows, heads: TrainingHeads) -> Tensor:
         """L_mod: the modality can be told from the specific and from the unused features."""
         terms = []
-        for index, name in enumerate(features):
-            if name not in names:
-                continue
-            part = features[name]
-            second = part.shared if self.released else part.unused
-            for logits in (heads.tell_specific(part.specific), heads.tell_unused(second)):
-                terms.append(F.cross_entropy(logits, torch.full((len(logits),), index, device=logits.device)))
+        for index, name in enumerate(rows):
+            if name in features:
+                part = features[name]
+                second = part.shared if self.released else part.unused
+                modality = torch.full((len(second),), index, device=second.device)
+                terms.append(F.cross_entropy(heads.tell_specific(part.specific), modality))
+                terms.append(F.cross_entropy(heads.tell_unused(second), modality))
         return _mean(terms)
 
 
 def _mean(terms: list[Tensor]) -> Tensor:
-    return torch.stack(terms).mean()
+    """The mean, or a zero that can be differentiated where no sample of the batch has what the loss needs."""
+    return torch.stack(terms).mean() if terms else torch.zeros((), requires_grad=True)
 
 
 def _common(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edge.errors import InputError
 from edge.train.paired import PairedSet
 from edge.train.scaling import Scaling, fit_scaling, fit_target_scaling
 from edge.train.splits import Split
@@ -14,7 +15,11 @@ from edge.train.splits import Split
 
 @dataclass
 class Batch:
-    """Some samples. `inputs[name]` has only the samples that have this modality, `rows[name]` says which those are."""
+    """Some samples. `inputs[name]` has only the samples that have this modality, `rows[name]` says which those are.
+
+    A modality that fewer than two samples have is left out of `inputs` (batch normalisation and NT-Xent both need two);
+    `rows` names every modality, in the order of the model.
+    """
 
     inputs: dict[str, Tensor]
     rows: dict[str, Tensor]
@@ -35,9 +40,9 @@ class Samples:
         """The samples of `index` (N,), in its order."""
         inputs, rows = {}, {}
         for name, values in self.inputs.items():
-            here = self.present[name][index]
-            rows[name] = here.nonzero()[:, 0]
-            inputs[name] = values[index if here.all() else index[here]]
+            rows[name] = self.present[name][index].nonzero()[:, 0]
+            if len(rows[name]) > 1:
+                inputs[name] = values[index[rows[name]]]
         return Batch(inputs, rows, self.target[index])
 
 
@@ -59,9 +64,29 @@ def load_samples(data: PairedSet, modalities: tuple[str, ...], split: Split) -> 
     return Samples(inputs, present, torch.from_numpy(np.array(target)), scaling, target_scaling)
 
 
+def usable(samples: Samples, split: Split) -> tuple[Tensor, Tensor]:
+    """The training and the validation samples that have any modality, as indices.
+
+    InputError for a modality that fewer than two samples of either part have.
+    """
+    parts = []
+    for part, index in (
+        ("training", torch.from_numpy(split.train)),
+        ("validation", torch.from_numpy(split.validation)),
+    ):
+        for name, present in samples.present.items():
+            count = int(present[index].sum())
+            if count < 2:
+                raise InputError(
+                    f"modality {name!r}: {count} of {len(index)} samples of the {part} part have it, at least 2 must; "
+                    "use another fold or leave the modality out"
+                )
+        parts.append(index[torch.stack([present[index] for present in samples.present.values()]).any(dim=0)])
+    return parts[0], parts[1]
+
+
 def batches(index: Tensor, size: int, generator: torch.Generator | None = None) -> Iterator[Tensor]:
-    """Cut `index` into pieces of `size`, shuffled if a generator is given. A last piece of one sample is left out:
-    batch normalisation and NT-Xent both need two."""
+    """Cut `index` into pieces of `size`, shuffled if a generator is given; a last piece of one sample is left out."""
     if generator is not None:
         index = index[torch.randperm(len(index), generator=generator)]
     for start in range(0, len(index), size):

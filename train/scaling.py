@@ -1,6 +1,6 @@
 """Normalisation: mean and standard deviation of each band, from training samples only.
 
-A missing value becomes 0 after the z-score, which is the band's mean (METHOD.md, "Inputs").
+A missing value becomes 0 after the z-score, which is the band's mean.
 """
 
 from dataclasses import dataclass

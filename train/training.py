@@ -15,15 +15,16 @@ from edge.recipe import Recipe, recipe_from_json
 from edge.sensors import Modality
 from edge.tasks import Task
 from edge.train import checkpoint
-from edge.train.fingerprint import code_version, fingerprint
+from edge.train.fingerprint import code_version, fingerprint, is_current
 from edge.train.loop import Schedule, fit
 from edge.train.model import CoLearner
 from edge.train.objectives import CoLearning, Loss, class_weights
 from edge.train.paired import PairedSet
-from edge.train.samples import Samples, load_samples
+from edge.train.samples import Samples, load_samples, usable
 from edge.train.scaling import Scaling
 from edge.train.splits import Split, split_indices
 
+SCHEMA = "edge.training/1"
 FACTS = "training.json"
 WEIGHTS = "model.safetensors"
 STATE = "state.safetensors"
@@ -86,12 +87,13 @@ def train(data: PairedSet, recipe: Recipe, folder: Path, *, resume: bool = True)
     """Train what is not trained yet: a folder with the same fingerprint is loaded, a started one is continued."""
     modalities = choose_modalities(data, recipe)
     mark = training_fingerprint(data, recipe, modalities)
-    if (folder / FACTS).exists() and read_json(folder / FACTS)["fingerprint"] == mark and resume:
+    if resume and is_current(folder / FACTS, mark):
         return load_trained(folder)
     if not (folder / STATE).exists():
         check_replaceable(folder, FACTS)
     split = split_indices(data, recipe.fold, recipe.folds)
     samples = load_samples(data, modalities, split)
+    parts = usable(samples, split)
     torch.manual_seed(recipe.seed)
     described = [data.modalities[name] for name in modalities]
     model = CoLearner(described, data.task, recipe.model, single=recipe.method == "single")
@@ -105,21 +107,13 @@ def train(data: PairedSet, recipe: Recipe, folder: Path, *, resume: bool = True)
     schedule = Schedule(
         settings.epochs, batch_size(recipe, len(split.train)), settings.lr, settings.patience, settings.min_delta
     )
-    parts = (torch.from_numpy(split.train), torch.from_numpy(split.validation))
     label = f"train {recipe.method} {'+'.join(modalities)}"
     history = fit(
-        model,
-        losses,
-        parts,
-        schedule,
-        seed=recipe.seed,
-        state=folder / STATE,
-        fingerprint=mark,
-        label=label,
-        resume=resume,
-    )
+        model, losses, parts, schedule,
+        seed=recipe.seed, state=folder / STATE, fingerprint=mark, label=label, resume=resume,
+    )  # fmt: skip
     facts = {
-        "schema": "edge.training/1",
+        "schema": SCHEMA,
         "fingerprint": mark,
         "recipe": recipe.to_json(),
         "dataset": {"name": data.name, "fingerprint": data.fingerprint, "source": data.source},
@@ -163,13 +157,21 @@ def _save(folder: Path, model: CoLearner, samples: Samples, facts: dict[str, Any
 def load_trained(folder: Path) -> Trained:
     """Read what `train` wrote; InputError if it is not there or not whole."""
     facts = read_json(folder / FACTS)
-    if facts.get("schema") != "edge.training/1":
-        raise InputError(f"{folder / FACTS} has schema {facts.get('schema')!r}; this version reads 'edge.training/1'")
+    schema = facts.get("schema") if isinstance(facts, dict) else None
+    if schema != SCHEMA:
+        raise InputError(f"{folder / FACTS} has schema {schema!r}; this version reads {SCHEMA!r}")
+    tensors, stored = checkpoint.load(folder / WEIGHTS)
+    try:
+        if stored["fingerprint"] != facts["fingerprint"]:
+            raise InputError(f"{folder / WEIGHTS} and {FACTS} are of different runs; train again with --force")
+        return _restore(folder, facts, tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # torch: RuntimeError for a wrong tensor
+        raise InputError(f"{folder} is not whole: {error}; train again with --force") from None
+
+
+def _restore(folder: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> Trained:
     recipe, task = recipe_from_json(facts["recipe"]), Task.from_json(facts["task"])
     modalities = {name: Modality.from_json(name, entry) for name, entry in facts["modalities"].items()}
-    tensors, stored = checkpoint.load(folder / WEIGHTS)
-    if stored["fingerprint"] != facts["fingerprint"]:
-        raise InputError(f"{folder / WEIGHTS} and {FACTS} are of different runs; train again with --force")
     scaling = {
         name: Scaling(tensors.pop(f"scaling.{name}.mean").numpy(), tensors.pop(f"scaling.{name}.std").numpy())
         for name in modalities

@@ -13,7 +13,7 @@ from edge.commands.options import make_recipe, method_option, modalities_option,
 
 @click.command(name="build")
 @click.option("--modality", required=True, metavar="NAME", help="The one sensor that is there in the field.")
-@click.option("--int8", "precision", flag_value="int8", help="The same as --precision int8.")
+@click.option("--int8", is_flag=True, help="The same as --precision int8.")
 @click.option("--precision", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True)
 @recipe_options
 @method_option
@@ -21,7 +21,7 @@ from edge.commands.options import make_recipe, method_option, modalities_option,
 @click.option("--target", type=click.Choice(["cpu"]), help="Where it is measured. [default: cpu]")
 @click.option("--max-drop", type=float, help="INT8 may be worse than FP32 by this fraction. [default: 0.01]")
 @run_options
-def command(modality: str, precision: str, out: Path, as_json: bool, force: bool, **flags: Any) -> None:
+def command(modality: str, int8: bool, precision: str, out: Path, as_json: bool, force: bool, **flags: Any) -> None:
     """Train, compress, export, check and measure one student; write its bundle.
 
     Stages that are in RUN and still fit data, recipe and code are used again, so the next modality trains nothing.
@@ -33,15 +33,15 @@ def command(modality: str, precision: str, out: Path, as_json: bool, force: bool
       edge build --data lfmc --modality sar --int8 --out runs/lfmc
     """
     from edge.benchmarks.report import table
-    from edge.build import build, folding_line
-    from edge.stages import load_stage
+    from edge.build import build
 
-    recipe = make_recipe(**flags)
-    built = build(recipe, modality, precision, out, command=shlex.join(["edge", *sys.argv[1:]]), force=force)
+    typed = shlex.join(["edge", *sys.argv[1:]])
+    built = build(make_recipe(**flags), modality, "int8" if int8 else precision, out, command=typed, force=force)
     if as_json:
-        click.echo(json.dumps({"bundle": str(built.folder), "reused": built.reused, "report": built.report}))
+        found = {"bundle": str(built.folder), "reused": built.reused, "folding": vars(built.folding)}
+        click.echo(json.dumps(found | {"report": built.report}))
     else:
-        click.echo(folding_line(load_stage(recipe, out), modality), err=True)
+        click.echo(built.folding.line(), err=True)
         click.echo(f"\n{table(built.report)}\n")
         for warning in built.report["warnings"]:
             click.echo(f"warning: {warning}", err=True)

@@ -18,7 +18,9 @@ _TRAINING = ("epochs", "batch", "lr", "patience")
 def recipe_options(command: Command) -> Command:
     """What to train on and how; each flag has the same key in the recipe."""
     options = (
-        click.option("--data", metavar="NAME_OR_FOLDER", help="A paired set: a known name or a folder. [default: simulated]"),
+        click.option(
+            "--data", metavar="NAME_OR_FOLDER", help="A known name or a paired set's folder. [default: simulated]"
+        ),
         click.option("--recipe", type=click.Path(path_type=Path), metavar="FILE", help="A recipe, JSON or TOML."),
         click.option("--epochs", type=int, help="At most this many epochs of training. [default: 100]"),
         click.option("--batch", type=int, help="Samples in a batch. [default: 32, or 128 for large sets]"),
@@ -33,8 +35,8 @@ def recipe_options(command: Command) -> Command:
 def run_options(command: Command) -> Command:
     """Where results go."""
     options = (
-        click.option("--out", type=click.Path(path_type=Path), default=Path("runs/edge"), show_default=True, metavar="RUN",
-                     help="The run's folder; what is there and still fits is used again."),
+        click.option("--out", type=click.Path(path_type=Path), default=Path("runs/edge"), show_default=True,
+                     metavar="RUN", help="The run's folder; what is there and still fits is used again."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
         click.option("--force", is_flag=True, help="Do everything again."),
     )  # fmt: skip

@@ -131,7 +131,7 @@ def test_lfmc_has_the_modalities_of_the_paper(real_data, tmp_path):
     assert len(data) == 2578
     assert len(np.unique(data.groups)) == 150
     assert data.default_modalities == ("optical", "sar")
-    assert data.target.mean() == pytest.approx(103.99, abs=0.005)  # METHOD.md
+    assert data.target.mean() == pytest.approx(103.99, abs=0.005)
     assert data.target.std() == pytest.approx(39.56, abs=0.005)
     assert set(data.fold) == {0, 1, 2, 3, 4}
     np.testing.assert_array_equal(data.arrays["land_cover"].sum(axis=1), 1)

@@ -1,4 +1,4 @@
-"""TempCNN: convolutions along time (Pelletier, Webb, Petitjean 2019, Remote Sensing 11(5):523), as METHOD.md gives it.
+"""TempCNN: convolutions along time (Pelletier, Webb, Petitjean 2019, Remote Sensing 11(5):523).
 
 Two times [convolution, batch norm, ReLU, dropout], then one dense layer over all time steps. It is made of layers that
 every INT8 engine has, so the whole trunk runs in integers.
@@ -18,6 +18,7 @@ class ChannelsFirst(nn.Module):
     """(N, T, B) -> (N, B, T), the order of convolutions."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """A view, nothing is copied."""
         return x.transpose(1, 2)
 
 
