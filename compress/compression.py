@@ -1,8 +1,8 @@
 """`edge compress`: co-learned students in, INT8 students out, with the objectives that shaped them alive.
 
-Fold every modality's student, put fake quantizers in, then fine-tune all of them together: L_main, L_aux, L_con and L_mod
-act on the fake-quantized features; heads and discriminators stay in float. A fifth term holds each student to what its FP32
-self predicts, so that fine-tuning mends what rounding broke and does not wander off (benchmarks/RESULTS.md).
+Fold every modality's student, put fake quantizers in, then fine-tune all of them together: L_main, L_aux, L_con and
+L_mod act on the fake-quantized features; heads and discriminators stay in float. A fifth term holds each student to
+what its FP32 self predicts: fine-tuning mends what rounding broke and does not wander off (benchmarks/RESULTS.md).
 """
 
 import copy
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edge.compress.fold import FoldedStudent, first_rows
+from edge.compress.fold import FoldedStudent
 from edge.compress.placement import PLACEMENTS
 from edge.compress.quantize import LayerRange, float_layers, layer_ranges, quantize
 from edge.errors import InputError
@@ -24,11 +24,11 @@ from edge.files import check_replaceable, read_json, write_json
 from edge.recipe import Recipe
 from edge.tasks import Task
 from edge.train import checkpoint
-from edge.train.fingerprint import code_version, fingerprint
+from edge.train.fingerprint import code_version, fingerprint, is_current
 from edge.train.loop import Schedule, fit
 from edge.train.model import CoLearner, Features
 from edge.train.paired import PairedSet
-from edge.train.samples import Samples, load_samples
+from edge.train.samples import Samples, load_samples, usable
 from edge.train.splits import split_indices
 from edge.train.training import Trained, batch_size, learning, to_units
 
@@ -44,7 +44,9 @@ class Compressed:
     folder: Path
     students: dict[str, FoldedStudent]
     ranges: dict[str, dict[str, LayerRange]]
-    references: dict[str, dict[str, Tensor]]  # target -> modality -> the fake-quantized student on the test samples (n, K)
+    references: dict[
+        str, dict[str, Tensor]
+    ]  # target -> modality -> the fake-quantized student on the test samples (n, K)
     facts: dict[str, Any]  # compression.json
 
 
@@ -53,16 +55,12 @@ class SecondHalf(nn.Module):
 
     def __init__(self, specific: nn.Sequential) -> None:
         super().__init__()
-        self.half = specific.project.out_features // 2
-        if hasattr(specific, "layer_norm"):
-            self.project: nn.Module = copy.deepcopy(nn.Sequential(specific.project, specific.layer_norm))
-        else:
-            self.project = first_rows(specific.project, 2 * self.half)
+        self.project = copy.deepcopy(specific[1:])  # Linear hidden -> d, and LayerNorm if there is one
 
     def forward(self, trunk: Tensor) -> Tensor:
         """(N, hidden) -> (N, h)."""
-        z: Tensor = self.project(trunk)
-        return z[:, self.half :]
+        unused: Tensor = self.project(trunk).chunk(2, dim=1)[1]
+        return unused
 
 
 class QuantizedCoLearner(nn.Module):
@@ -89,17 +87,19 @@ class QuantizedCoLearner(nn.Module):
 def compress(data: PairedSet, trained: Trained, recipe: Recipe, folder: Path, *, resume: bool = True) -> Compressed:
     """Compress what is not compressed yet: a folder with the same fingerprint is loaded, a started one is continued."""
     if trained.recipe.method not in ("mdico", "released"):
-        raise InputError(f"method {trained.recipe.method!r} has no co-learned students; compress one of mdico, released")
+        raise InputError(
+            f"method {trained.recipe.method!r} has no co-learned students; compress one of mdico, released"
+        )
     code = code_version(Path(__file__).parent)
     mark = fingerprint(trained.facts["fingerprint"], recipe.to_json()["compression"], code)
-    if (folder / FACTS).exists() and read_json(folder / FACTS)["fingerprint"] == mark and resume:
+    if resume and is_current(folder / FACTS, mark):
         return load_compressed(folder, trained)
     if not (folder / STATE).exists():
         check_replaceable(folder, FACTS)
     settings = recipe.compression
     split = split_indices(data, trained.recipe.fold, trained.recipe.folds)
     samples = load_samples(data, tuple(trained.modalities), split)
-    train, validation = torch.from_numpy(split.train), torch.from_numpy(split.validation)
+    train, validation = usable(samples, split)
     torch.manual_seed(recipe.seed)
     model = QuantizedCoLearner(trained.model, calibration_batches(samples, train, recipe))
     objectives = learning(trained.recipe, data.task, samples.target[train])
@@ -113,7 +113,6 @@ def compress(data: PairedSet, trained: Trained, recipe: Recipe, folder: Path, *,
             terms = [
                 distillation(data.task, part.prediction, float_predictions[name][index[batch.rows[name]]])
                 for name, part in features.items()
-                if len(batch.rows[name])
             ]
             parts["distil"] = torch.stack(terms).mean()
             parts["total"] = parts["total"] + settings.distil * parts["distil"]
@@ -133,7 +132,7 @@ def predict_all(model: CoLearner, samples: Samples) -> dict[str, Tensor]:
     """The float students' logits or standardised values (n, K) for all samples; without dropout they never change."""
     model.eval()
     return {
-        name: torch.cat([model.students[name](piece).prediction for piece in values.split(1024)])
+        name: torch.cat([model.students[name](piece).prediction for piece in torch.split(values, 1024)])
         for name, values in samples.inputs.items()
     }
 
@@ -153,12 +152,18 @@ def calibration_batches(samples: Samples, train: Tensor, recipe: Recipe) -> dict
     for name, values in samples.inputs.items():
         index = train[samples.present[name][train]]
         index = index[torch.linspace(0, len(index) - 1, min(len(index), recipe.compression.calibration)).long()]
-        chosen[name] = list(values[index].split(64))
+        chosen[name] = list(torch.split(values[index], 64))
     return chosen
 
 
 def _save(
-    folder: Path, trained: Trained, model: QuantizedCoLearner, samples: Samples, test: Tensor, mark: str, history: list[Any]
+    folder: Path,
+    trained: Trained,
+    model: QuantizedCoLearner,
+    samples: Samples,
+    test: Tensor,
+    mark: str,
+    history: list[Any],
 ) -> None:
     tensors: dict[str, Tensor] = {}
     facts: dict[str, Any] = {
@@ -175,7 +180,9 @@ def _save(
             ranges[layer] = dataclasses.asdict(limits)
         for target in PLACEMENTS:
             with float_layers(student, sample, not_quantized(student, ranges, target)), torch.no_grad():
-                tensors[f"reference.{target}.{name}"] = torch.cat([student(piece)[0] for piece in some.split(1024)])
+                tensors[f"reference.{target}.{name}"] = torch.cat(
+                    [student(piece)[0] for piece in torch.split(some, 1024)]
+                )
         facts["students"][name] = {"ranges": ranges}
     checkpoint.save(folder / WEIGHTS, tensors, {"fingerprint": mark})
     write_json(folder / FACTS, facts)
@@ -186,24 +193,35 @@ def not_quantized(student: nn.Module, layers: Iterable[str], target: str) -> set
     """The layers that `target` leaves in float."""
     weights = {name: student.get_submodule(name).weight for name in layers}
     quantizes = PLACEMENTS[target].quantizes
-    return {name for name, w in weights.items() if not quantizes("Conv" if w.dim() > 2 else "Gemm", tuple(w.shape))}  # type: ignore[operator, union-attr, arg-type]
+    return {name for name, w in weights.items() if not quantizes("Conv" if w.dim() > 2 else "Gemm", tuple(w.shape))}  # type: ignore[operator, arg-type]
 
 
 def load_compressed(folder: Path, trained: Trained) -> Compressed:
     """Read what `compress` wrote; InputError if it is not there or not whole."""
     facts = read_json(folder / FACTS)
     tensors, stored = checkpoint.load(folder / WEIGHTS)
-    if stored["fingerprint"] != facts["fingerprint"] or facts["trained"] != trained.facts["fingerprint"]:
-        raise InputError(f"{folder} was not made from {trained.folder}; compress again with --force")
+    try:
+        if stored["fingerprint"] != facts["fingerprint"] or facts["trained"] != trained.facts["fingerprint"]:
+            raise InputError(f"{folder} was not made from {trained.folder}; compress again with --force")
+        return _restore(folder, trained, facts, tensors)
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:  # torch: RuntimeError for a wrong tensor
+        raise InputError(f"{folder} is not whole: {error}; compress again with --force") from None
+
+
+def _restore(folder: Path, trained: Trained, facts: dict[str, Any], tensors: dict[str, Tensor]) -> Compressed:
     students, ranges = {}, {}
     for name, entry in facts["students"].items():
         student = FoldedStudent(trained.model.students[name])  # type: ignore[arg-type]
         prefix = f"student.{name}."
-        student.load_state_dict({key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
+        mine = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        student.load_state_dict(mine)
         students[name] = student.eval()
         ranges[name] = {layer: LayerRange(**limits) for layer, limits in entry["ranges"].items()}
     references = {
-        target: {name: to_units(trained.task, tensors[f"reference.{target}.{name}"], trained.target_scaling) for name in students}
+        target: {
+            name: to_units(trained.task, tensors[f"reference.{target}.{name}"], trained.target_scaling)
+            for name in students
+        }
         for target in PLACEMENTS
     }
     return Compressed(folder, students, ranges, references, facts)

@@ -31,6 +31,10 @@ class Normalise(nn.Module):
         self.register_buffer("inverse_std", torch.from_numpy(np.broadcast_to(1 / scaling.std, shape).copy()))
         self.register_buffer("missing", torch.zeros(()))
 
+    mean: Tensor
+    inverse_std: Tensor
+    missing: Tensor
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, *shape) in sensor units -> z-scores without NaN."""
         z = (x - self.mean) * self.inverse_std
@@ -74,10 +78,10 @@ def export(
     module = Exported(student, modality, task, scaling, target_scaling).eval()
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # The TorchScript exporter is deprecated, but the other one needs onnxscript and ten times as long for the same graph.
+        # The TorchScript exporter is deprecated; the other one needs onnxscript and ten times as long for this graph.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module, (torch.zeros(2, *modality.shape),), buffer, dynamo=False, opset_version=OPSET,
+            module, (torch.zeros(2, *modality.shape),), buffer, dynamo=False, opset_version=OPSET,  # type: ignore[arg-type]
             input_names=[modality.name], output_names=["prediction"],
             dynamic_axes={modality.name: {0: "batch"}, "prediction": {0: "batch"}},
         )  # fmt: skip
@@ -96,7 +100,7 @@ def finish(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _scale_output(student: nn.Module, target_scaling: tuple[float, float]) -> None:
-    """y * std + mean, folded into the last linear layer."""
+    """Fold y * std + mean into the last linear layer."""
     head = [layer for layer in student.modules() if isinstance(layer, nn.Linear)][-1]
     mean, std = target_scaling
     with torch.no_grad():

@@ -1,18 +1,21 @@
 """Exact folding: the same function with fewer parameters, multiplications and nodes.
 
-    batch norm into the layer before it; dropout and the unused half away
-    Linear hidden -> d, Linear d -> h, batch norm     becomes one Linear hidden -> h      (no LayerNorm between them)
-    Linear hidden -> h (specific) and the head        become one Linear at export         (`FoldedStudent.deployed_head`)
+- Batch norm goes into the layer before it; dropout and the unused half go away.
+- Linear hidden -> d, Linear d -> h and batch norm become one Linear hidden -> h, if no LayerNorm stands between them.
+- Linear hidden -> h (specific) and the head become one Linear at export (`DeployedStudent`).
 """
 
 import copy
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from edge.train.model import Branch, SingleBranch
+
+WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Linear)
 
 
 class FoldedStudent(nn.Module):
@@ -24,15 +27,15 @@ class FoldedStudent(nn.Module):
     def __init__(self, branch: Branch) -> None:
         super().__init__()
         half = branch.head.in_features // 2
-        self.specific = fold_sequential(branch.specific.trunk)
-        self.shared = fold_sequential(branch.shared.trunk)
-        if hasattr(branch.specific, "layer_norm"):  # it mixes all d units: nothing behind it can be dropped or merged
-            parts = OrderedDict(project=branch.specific.project, layer_norm=branch.specific.layer_norm, first=FirstHalf(half))
+        specific, shared = (OrderedDict(part.named_children()) for part in (branch.specific, branch.shared))
+        self.specific = fold_sequential(specific.pop("trunk"))
+        self.shared = fold_sequential(shared.pop("trunk"))
+        if "layer_norm" in specific:  # it mixes all d units: nothing behind it can be dropped or merged
+            parts = OrderedDict(**specific, first=FirstHalf(half))
             self.to_specific: nn.Sequential | nn.Linear = copy.deepcopy(nn.Sequential(parts))
         else:
-            self.to_specific = first_rows(branch.specific.project, half)
-        behind_trunk = OrderedDict(list(branch.shared.named_children())[1:])
-        self.to_shared = fold_sequential(nn.Sequential(OrderedDict(**behind_trunk, then=branch.to_shared)))
+            self.to_specific = first_rows(cast("nn.Linear", specific["project"]), half)
+        self.to_shared = fold_sequential(nn.Sequential(OrderedDict(**shared, then=branch.to_shared)))
         self.head = copy.deepcopy(branch.head)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -57,15 +60,15 @@ class FoldedSingle(nn.Module):
 
 
 class FirstHalf(nn.Module):
-    """Keeps the first `half` units: the specific features."""
+    """Keeps the first `size` units: the specific features."""
 
-    def __init__(self, half: int) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
-        self.half = half
+        self.size = size
 
     def forward(self, z: Tensor) -> Tensor:
-        """(N, d) -> (N, half)."""
-        return z[:, : self.half]
+        """(N, d) -> (N, size)."""
+        return z[:, : self.size]
 
 
 class DeployedStudent(nn.Module):
@@ -76,7 +79,7 @@ class DeployedStudent(nn.Module):
         self.specific, self.shared, self.to_shared = student.specific, student.shared, student.to_shared
         self.to_specific: nn.Sequential | None = None
         if isinstance(student.to_specific, nn.Sequential):
-            self.to_specific = student.to_specific[:-1]
+            self.to_specific = cast("nn.Sequential", student.to_specific[:-1])
             self.head = ignore_second_half(student.head)
         else:
             self.head = fold_into_head(student.to_specific, student.head)
@@ -90,8 +93,8 @@ class DeployedStudent(nn.Module):
         return output
 
 
-def fold_sequential(layers: nn.Sequential) -> nn.Sequential:
-    """A copy in which batch norms and linear chains are merged and dropout is gone; names are kept.
+def fold_sequential(layers: nn.Module) -> nn.Sequential:
+    """A copy of nested nn.Sequential in which batch norms and linear chains are merged and dropout is gone.
 
     The layers must be in evaluation mode's meaning: batch norms use their running statistics.
     """
@@ -101,7 +104,9 @@ def fold_sequential(layers: nn.Sequential) -> nn.Sequential:
         previous = folded[last] if last else None
         if isinstance(layer, nn.Dropout):
             continue
-        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and isinstance(previous, nn.Conv1d | nn.Conv2d | nn.Linear):
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and isinstance(
+            previous, nn.Conv1d | nn.Conv2d | nn.Linear
+        ):
             folded[last] = fold_batch_norm(previous, layer)  # type: ignore[index]
         elif isinstance(layer, nn.Linear) and isinstance(previous, nn.Linear):
             folded[last] = merge_linear(previous, layer)  # type: ignore[index]
@@ -114,13 +119,13 @@ def fold_sequential(layers: nn.Sequential) -> nn.Sequential:
 
 
 def fold_batch_norm(layer: nn.Conv1d | nn.Conv2d | nn.Linear, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.Module:
-    """y = gamma (W x + b - mean) / sqrt(var + eps) + beta, as one layer; computed in float64."""
+    """Both as one layer: y = gamma (W x + b - mean) / sqrt(var + eps) + beta; computed in float64."""
     folded = copy.deepcopy(layer)
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()  # type: ignore[union-attr]
     bias = layer.bias.double() if layer.bias is not None else torch.zeros_like(scale)
     weight = layer.weight.double() * scale.reshape(-1, *[1] * (layer.weight.dim() - 1))
     folded.weight = nn.Parameter(weight.float())
-    folded.bias = nn.Parameter(((bias - norm.running_mean.double()) * scale + norm.bias.double()).float())  # type: ignore[operator, union-attr]
+    folded.bias = nn.Parameter(((bias - norm.running_mean.double()) * scale + norm.bias.double()).float())  # type: ignore[union-attr]
     return folded
 
 
@@ -167,13 +172,9 @@ def cost(model: nn.Module, sample: Tensor) -> Cost:
 
     def count(layer: nn.Module, _: object, output: Tensor) -> None:
         nonlocal macs
-        macs += output.numel() * layer.weight[0].numel()  # type: ignore[union-attr, index, operator]
+        macs += output.numel() * layer.weight[0].numel()  # type: ignore[index]
 
-    hooks = [
-        layer.register_forward_hook(count)
-        for layer in model.modules()
-        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear)
-    ]
+    hooks = [layer.register_forward_hook(count) for layer in model.modules() if isinstance(layer, WEIGHTED)]
     with torch.no_grad():
         model.eval()(sample)
     for hook in hooks:
@@ -181,7 +182,7 @@ def cost(model: nn.Module, sample: Tensor) -> Cost:
     return Cost(sum(parameter.numel() for parameter in model.parameters()), macs)
 
 
-def _flatten(layers: nn.Sequential, prefix: str = "") -> list[tuple[str, nn.Module]]:
+def _flatten(layers: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
     found = []
     for name, layer in layers.named_children():
         if isinstance(layer, nn.Sequential):
@@ -195,5 +196,3 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     layer = nn.Linear(weight.shape[1], weight.shape[0])
     layer.weight, layer.bias = (nn.Parameter(values.detach().float().clone()) for values in (weight, bias))
     return layer
-
-

@@ -16,7 +16,7 @@ from edge.train.training import Trained
 
 @dataclass(frozen=True)
 class Folding:
-    """What exact folding saved; `difference` is the largest between the two models' outputs for normal random inputs."""
+    """What exact folding saved; `difference` is the largest between the outputs for normal random inputs."""
 
     before: dict[str, int]
     after: dict[str, int]
@@ -33,6 +33,11 @@ def fp32_graph(trained: Trained, modality: str) -> onnx.ModelProto:
     return _export(trained, modality, _fold(trained, modality))
 
 
+def unfolded_graph(trained: Trained, modality: str) -> onnx.ModelProto:
+    """The student of `modality` as it was trained, nothing folded: to show what folding saves."""
+    return _export(trained, modality, PredictionOnly(copy.deepcopy(trained.model.students[modality])))
+
+
 def int8_graphs(trained: Trained, compressed: Compressed, modality: str) -> dict[str, onnx.ModelProto]:
     """The fine-tuned student with the Q/DQ pairs of each target, from one set of trained ranges."""
     tuned = _export(trained, modality, DeployedStudent(copy.deepcopy(compressed.students[modality])))
@@ -46,9 +51,8 @@ def folding(trained: Trained, modality: str) -> Folding:
     x = torch.randn(64, *trained.modalities[modality].shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         difference = float((branch(x).prediction - folded(x)).abs().max())
-    whole = PredictionOnly(copy.deepcopy(branch))
-    before = cost(whole, x[:1]).to_json() | {"nodes": len(_export(trained, modality, whole).graph.node)}
-    after = cost(folded, x[:1]).to_json() | {"nodes": len(_export(trained, modality, folded).graph.node)}
+    before = cost(branch, x[:1]).to_json() | {"nodes": len(unfolded_graph(trained, modality).graph.node)}
+    after = cost(folded, x[:1]).to_json() | {"nodes": len(fp32_graph(trained, modality).graph.node)}
     return Folding(before, after, difference)
 
 

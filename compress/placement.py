@@ -5,10 +5,10 @@ differs is in PLACEMENTS. Between a quantized activation and its layer stand onl
 transpose): they are done in integers.
 
 cpu: ONNX Runtime fuses a layer into one integer kernel if its activations are uint8, its weights int8 and its bias
-int32, and if no ReLU is left to do: behind a ReLU the zero point 0 of uint8 cuts off what is negative. A ReLU in front of
-a float tensor becomes max(x, 0), which ONNX Runtime does not fuse too early (deploy/rules_onnxruntime.py checks it).
-tensorrt: int8 with zero point 0 everywhere, float weights with their own Q/DQ, float bias; layers that TensorRT runs better
-in FP16 keep no pair (deploy/rules_tensorrt.py has the rules and their sources).
+int32, and if no ReLU is left to do: behind a ReLU the zero point 0 of uint8 cuts off what is negative. A ReLU in front
+of a float tensor becomes max(x, 0), which ONNX Runtime does not fuse too early (deploy/rules_onnxruntime.py checks it).
+tensorrt: int8 with zero point 0 everywhere, float weights with their own Q/DQ, float bias; layers that TensorRT runs
+better in FP16 keep no pair (deploy/rules_tensorrt.py has the rules and their sources).
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class Placement:
     weights_as_int8: bool  # stored as int8 with a DQ; otherwise as float with Q and DQ
     bias_as_int32: bool
     relu_as_max: bool  # behind a layer whose output stays float
-    channels_last: bool  # flatten (C, T) features in the order (T, C), in which the engine's integer convolutions leave them
+    channels_last: bool  # flatten (C, T) features in the order (T, C), in which integer convolutions leave them
     quantizes: Callable[[str, tuple[int, ...]], bool]  # operator, weight shape -> worth an integer kernel
 
 
@@ -43,8 +43,22 @@ def _always(operator: str, shape: tuple[int, ...]) -> bool:
 
 
 PLACEMENTS = {
-    "cpu": Placement("uint8", weights_as_int8=True, bias_as_int32=True, relu_as_max=True, channels_last=True, quantizes=_always),
-    "tensorrt": Placement("int8", weights_as_int8=False, bias_as_int32=False, relu_as_max=False, channels_last=False, quantizes=worth_int8),
+    "cpu": Placement(
+        activations="uint8",
+        weights_as_int8=True,
+        bias_as_int32=True,
+        relu_as_max=True,
+        channels_last=True,
+        quantizes=_always,
+    ),
+    "tensorrt": Placement(
+        activations="int8",
+        weights_as_int8=False,
+        bias_as_int32=False,
+        relu_as_max=False,
+        channels_last=False,
+        quantizes=worth_int8,
+    ),
 }
 
 
@@ -105,18 +119,20 @@ class Surgery:
         """The node whose weight is `name`.weight."""
         for node in self.nodes:
             if len(node.input) > 1 and node.input[1] == f"{name}.weight":
-                return node
+                found: onnx.NodeProto = node
+                return found
         raise ValueError(f"the layer {name!r} has a trained range but no node in the exported graph")
 
     def flatten_channels_last(self, node: onnx.NodeProto) -> None:
-        """Where `node` reads flattened (N, C, T) features: transpose them first and permute its weight's columns, exactly."""
+        """Where `node` reads flattened (N, C, T) features: transpose them first, permute its weight's columns."""
         flatten = self.producer(node.input[0])
         if flatten is None or flatten.op_type != "Flatten":
             return
         _, channels, *space = self.shapes[flatten.input[0]]
         transposed = f"{flatten.name}.channels_last"
         order = [0, *range(2, 2 + len(space)), 1]
-        self.insert_before(flatten, helper.make_node("Transpose", [flatten.input[0]], [transposed], transposed, perm=order))
+        transpose = helper.make_node("Transpose", [flatten.input[0]], [transposed], transposed, perm=order)
+        self.insert_before(flatten, transpose)
         flatten.input[0] = transposed
         weight = self.initializers[node.input[1]]
         columns = weight.reshape(len(weight), channels, *space)  # (out, C, T)
@@ -145,8 +161,9 @@ class Surgery:
             source = producer.input[0]
             self.nodes.remove(producer)
         integers = f"{tensor}.quantized"
-        scale, zero_point = self.parameters(tensor, np.float32(step.scale), step.kind(step.zero_point))
-        self.insert_behind(source, helper.make_node("QuantizeLinear", [source, scale, zero_point], [integers], f"{tensor}.q"))
+        parameters = self.parameters(tensor, np.float32(step.scale), step.kind(step.zero_point))
+        q = helper.make_node("QuantizeLinear", [source, *parameters], [integers], f"{tensor}.q")
+        self.insert_behind(source, q)
         self.quantized[tensor] = (integers, step)
         return integers
 
@@ -196,9 +213,10 @@ class Surgery:
         node.input[2] = f"{name}.dequantized"
 
     def relu_to_max(self, node: onnx.NodeProto) -> None:
-        """max(x, 0) behind `node` in place of a ReLU: ONNX Runtime would fuse a ReLU into a float Gemm before it looks for
-        integer ones. A ReLU in front of a quantizer goes later, when its reader is placed."""
-        for relu in [other for other in self.nodes if other.op_type == "Relu" and other.input[0] == node.output[0]]:
+        """Put max(x, 0) in place of a ReLU behind `node`: ONNX Runtime would fuse a ReLU into a float Gemm before it
+        looks for integer ones. A ReLU in front of a quantizer goes later, when its reader is placed.
+        """
+        for relu in [each for each in self.nodes if each.op_type == "Relu" and each.input[0] == node.output[0]]:
             self.initializers["zero"] = np.zeros((), np.float32)
             new = helper.make_node("Max", [relu.input[0], "zero"], list(relu.output), relu.name)
             self.nodes[self.nodes.index(relu)] = new

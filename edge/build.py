@@ -136,9 +136,10 @@ class Builder:
         )
 
     def save_test(self, path: Path, inputs: Array, target: Array, groups: Array) -> None:
-        """Keep the test samples for `edge bench --data`; they are not part of the bundle, whose data may be licensed."""
+        """Keep the test samples for `edge bench --data`; a bundle has none of them, for they may be licensed."""
         with replacing(path) as temporary:
-            np.savez(temporary, **{self.modality: inputs, "target": target, "groups": groups})
+            arrays = {self.modality: inputs, "target": target, "groups": groups}
+            np.savez(temporary, **arrays)  # type: ignore[arg-type]  # numpy's own keyword is in the way
 
     def golden(self, graphs: dict[str, Path]) -> dict[str, Array]:
         """Inputs from the validation samples and what each graph makes of them here."""
@@ -215,7 +216,8 @@ class Builder:
                 precision: {"metric": self.data.task.metric, "value": row["metric"], "ci95": row["metric_ci95"]}
                 for precision, row in first.items()
             },
-            calibration=calibration, parameters=self.folding.after["parameters"], hyperparameters=vars(self.recipe.model),
+            calibration=calibration, parameters=self.folding.after["parameters"],
+            hyperparameters=vars(self.recipe.model),
         )  # fmt: skip
 
     def protocol(self) -> str:

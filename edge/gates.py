@@ -54,7 +54,7 @@ def placement_gates(graphs: dict[str, Path]) -> list[Gate]:
 
 
 def cost_gates(task: Task, fp32: list[dict[str, Any]], int8: list[dict[str, Any]], max_drop: float) -> list[Gate]:
-    """INT8 costs little accuracy and no time; from the report's rows of both precisions, which have the same batches."""
+    """INT8 costs little accuracy and no time; from a report's rows of both precisions with the same batches."""
     drop = relative_drop(task, fp32[0]["scores"], int8[0]["scores"])
     medians = [[row["latency_ms"]["p50"] for row in pair] for pair in zip(fp32, int8, strict=True)]
     ratios = [after / before for before, after in medians if before and after]  # null: too few samples for a median

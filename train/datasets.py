@@ -38,7 +38,13 @@ def resolve(name_or_folder: str, cache: Path | None = None) -> PairedSet:
 
 
 def local_copy(name: str) -> Path | None:
-    """The folder `name` in EDGE_DATA, or in ../shared/data where EDGE_DATA is not set; None if there is none."""
+    """The folder of the source `name` in EDGE_DATA, or in ../shared/data where that is not set; None if there is none.
+
+    It has the name of the source, with `_` for `-`, or the front part of it: `worldcereal-crop` and `worldcereal-types`
+    are both made from `worldcereal`.
+    """
     given = os.environ.get("EDGE_DATA")
-    folder = (Path(given) if given else Path("..") / "shared" / "data") / name
-    return folder if folder.is_dir() else None
+    root = Path(given) if given else Path("..") / "shared" / "data"
+    parts = name.split("-")
+    folders = (root / "_".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((folder for folder in folders if folder.is_dir()), None)

@@ -93,11 +93,8 @@ def fit(
             _check_finite(record["validation"], f"validation after epoch {epoch}")
             best.offer(epoch, record["validation"]["total"], model)
             history.append(record)
-            facts = {
-                "fingerprint": fingerprint,
-                "history": history,
-                "best": [best.loss, best.epoch, best.waited, best.bar],
-            }
+            counters = [best.loss, best.epoch, best.waited, best.bar]
+            facts = {"fingerprint": fingerprint, "history": history, "best": counters}
             checkpoint.save_progress(state, model, best.weights, optimiser, facts)
             bar.set_postfix(train=f"{record['train']['total']:.3f}", validation=f"{record['validation']['total']:.3f}")
             bar.update()
@@ -107,7 +104,7 @@ def fit(
     return history
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def evaluate(model: nn.Module, losses: Losses, index: Tensor, batch: int) -> dict[str, float]:
     """Mean of each objective over the samples of `index`."""
     model.eval()

@@ -32,4 +32,3 @@ def command(out: Path, as_json: bool, force: bool, **flags: Any) -> None:
     for name, facts in compressed.facts["students"].items():
         click.echo(f"{name}: {len(facts['ranges'])} layers in INT8", err=True)
     click.echo(f"{compressed.facts['seconds']:.0f} s of fine-tuning -> {compressed.folder}", err=True)
-

@@ -21,7 +21,6 @@ from edge.train.sources.simulated import simulate
 from edge.train.splits import Split, split_indices
 from edge.train.training import Trained, train
 
-torch.set_num_threads(1)  # two threads wait for each other longer than such small models compute
 SMALL = Model(width=16, hidden=32, embedding=16)
 
 
@@ -63,10 +62,10 @@ def two(tmp_path_factory) -> Case:
 
 @pytest.fixture(scope="session")
 def layer_norm(tmp_path_factory) -> Case:
-    """The same with LayerNorm behind each encoder."""
+    """Yield from the same two, with LayerNorm behind each encoder."""
     folder = tmp_path_factory.mktemp("layer_norm")
     model = Model(width=16, hidden=32, embedding=16, layer_norm=True)
-    return make_case(simulate(folder / "set", n=240, seed=4), model, folder, epochs=4)
+    return make_case(simulate(folder / "set", task="regression", n=240, seed=4), model, folder, epochs=6)
 
 
 @pytest.fixture(scope="session")
@@ -77,8 +76,9 @@ def three(tmp_path_factory) -> Case:
     soil = np.random.default_rng(0).normal(size=(len(fields), 4)).astype(np.float32)
     soil[:, 0] += 0.5 * (fields.target - fields.target.mean())
     bands = tuple(Band(name, "%") for name in ("clay", "sand", "silt", "carbon"))
+    modalities = {**fields.modalities, "soil": Modality("soil", bands, ("band",), (4,))}
     data = write_paired_set(
-        folder / "set", name="fields", modalities={**fields.modalities, "soil": Modality("soil", bands, ("band",), (4,))},
+        folder / "set", name="fields", modalities=modalities,
         arrays={**fields.arrays, "soil": soil}, target=fields.target, task=fields.task, groups=fields.groups,
         source=fields.source,
     )  # fmt: skip

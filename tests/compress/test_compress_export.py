@@ -6,8 +6,8 @@ import onnxruntime
 import pytest
 import torch
 
-from edge.compress.export import export
-from edge.compress.fold import DeployedStudent, FoldedSingle, FoldedStudent
+from edge.compress.export import PredictionOnly, export
+from edge.compress.fold import DeployedStudent, FoldedSingle, FoldedStudent, cost
 from edge.compress.graphs import folding, fp32_graph
 from edge.recipe import Model
 from edge.sensors import Band, Modality
@@ -67,7 +67,9 @@ def deployed(whole: torch.nn.Module) -> torch.nn.Module:
 
 @pytest.fixture
 def graph(branch) -> onnx.ModelProto:
-    return export(deployed(branch(SERIES, TASKS["multiclass"])), SERIES, TASKS["multiclass"], scaling(SERIES), (0.0, 1.0))
+    return export(
+        deployed(branch(SERIES, TASKS["multiclass"])), SERIES, TASKS["multiclass"], scaling(SERIES), (0.0, 1.0)
+    )
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
@@ -151,9 +153,6 @@ def test_folding_saves_parameters_macs_and_nodes_and_changes_nothing(case) -> No
 
 
 def test_at_the_real_width_folding_removes_macs_too(branch) -> None:
-    from edge.compress.fold import cost
-    from edge.compress.export import PredictionOnly
-
     task = Task("binary", "crop", ("no", "yes"))
     whole = branch(SERIES, task, Model())
     before = cost(PredictionOnly(whole), torch.zeros(1, *SERIES.shape))

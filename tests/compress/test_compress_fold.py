@@ -61,7 +61,9 @@ def test_nothing_is_left_of_batch_norm_dropout_and_the_unused_half(branch) -> No
     folded = DeployedStudent(FoldedStudent(branch(SERIES, TASK)))
     kinds = {type(layer) for layer in folded.modules()}
     assert not kinds & {nn.BatchNorm1d, nn.Dropout, nn.LayerNorm}
-    assert [(name, tuple(layer.weight.shape)) for name, layer in folded.named_modules() if hasattr(layer, "weight")] == [
+    assert [
+        (name, tuple(layer.weight.shape)) for name, layer in folded.named_modules() if hasattr(layer, "weight")
+    ] == [
         ("specific.conv1", (16, 2, 5)),
         ("specific.conv2", (16, 16, 5)),
         ("specific.dense", (32, 96)),
@@ -88,7 +90,10 @@ def test_parameters_and_macs_are_those_counted_by_hand(branch) -> None:
     norms, biases = 2 * (16 + 16 + 32), 16 + 16 + 32
     trunk_macs = 6 * (conv1 + conv2) + dense  # each convolution at six time steps
     before = cost(whole, x)
-    assert before.parameters == 2 * (conv1 + conv2 + dense + biases + norms + 32 * 16 + 16) + (16 * 8 + 8 + 2 * 8) + 16 * 3 + 3
+    assert (
+        before.parameters
+        == 2 * (conv1 + conv2 + dense + biases + norms + 32 * 16 + 16) + (16 * 8 + 8 + 2 * 8) + 16 * 3 + 3
+    )
     assert before.macs == 2 * (trunk_macs + 32 * 16) + 16 * 8 + 16 * 3
     after = cost(DeployedStudent(FoldedStudent(whole)), x)
     assert after.parameters == 2 * (conv1 + conv2 + dense + biases) + (32 * 8 + 8) + 40 * 3 + 3

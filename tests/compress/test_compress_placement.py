@@ -42,7 +42,9 @@ def arrays(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 def layer(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
     """The Conv or Gemm called `name`."""
-    return next(node for node in model.graph.node if node.name.startswith(f"{name}.") and node.op_type in ("Conv", "Gemm"))
+    return next(
+        node for node in model.graph.node if node.name.startswith(f"{name}.") and node.op_type in ("Conv", "Gemm")
+    )
 
 
 def producer(model: onnx.ModelProto, tensor: str) -> onnx.NodeProto | None:
@@ -125,7 +127,10 @@ def test_the_tensorrt_graph_computes_the_fake_quantized_numbers(two, modality) -
     here = two.data.present(modality)
     z = two.samples.inputs[modality][torch.from_numpy(here)]
     student = two.student(modality)
-    with torch.no_grad(), float_layers(student, z[:1], not_quantized(student, two.compressed.ranges[modality], "tensorrt")):
+    with (
+        torch.no_grad(),
+        float_layers(student, z[:1], not_quantized(student, two.compressed.ranges[modality], "tensorrt")),
+    ):
         live = student(z)[0].softmax(1).numpy()
     graph = int8_graphs(two.trained, two.compressed, modality)["int8.tensorrt"]
     difference = np.abs(run(graph, np.array(two.data.arrays[modality][here])) - live).max(axis=1)
@@ -165,7 +170,11 @@ def test_tensorrt_keeps_float_weights_with_their_own_pair_and_float_biases(wide)
     node = layer(wide["tensorrt"], "shared.conv2")
     data, weight = (producer(wide["tensorrt"], tensor) for tensor in node.input[:2])
     quantizer = producer(wide["tensorrt"], weight.input[0])
-    assert [pair.op_type for pair in (data, weight, quantizer)] == ["DequantizeLinear", "DequantizeLinear", "QuantizeLinear"]
+    assert [pair.op_type for pair in (data, weight, quantizer)] == [
+        "DequantizeLinear",
+        "DequantizeLinear",
+        "QuantizeLinear",
+    ]
     assert quantizer.input[0] == "shared.conv2.weight"
     assert stored["shared.conv2.weight"].dtype == stored[node.input[2]].dtype == np.float32
     zero_points = [stored[pair.input[2]] for pair in wide["tensorrt"].graph.node if "quantize" in pair.op_type.lower()]
@@ -229,7 +238,9 @@ def test_a_range_whose_layer_is_not_in_the_graph_is_an_error(two, target) -> Non
 
 def test_two_different_ranges_on_one_tensor_are_an_error(two) -> None:
     ranges = dict(two.compressed.ranges["sar"])
-    ranges["shared.conv1"] = dataclasses.replace(ranges["shared.conv1"], input_limit=3 * ranges["shared.conv1"].input_limit)
+    ranges["shared.conv1"] = dataclasses.replace(
+        ranges["shared.conv1"], input_limit=3 * ranges["shared.conv1"].input_limit
+    )
     with pytest.raises(ValueError, match="two trained ranges"):
         place(fp32_graph(two.trained, "sar"), ranges, "cpu")
 

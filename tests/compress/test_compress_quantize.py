@@ -75,7 +75,9 @@ def test_before_fine_tuning_a_weight_range_ends_at_the_largest_weight(two) -> No
     student = FoldedStudent(two.trained.model.students["optical"])
     x = two.samples.inputs["optical"]
     for name, limits in layer_ranges(quantize(student, [x[:64]]), x[:1]).items():
-        assert limits.weight_limit == pytest.approx(float(student.get_submodule(name).weight.detach().abs().max()), rel=1e-6), name
+        assert limits.weight_limit == pytest.approx(
+            float(student.get_submodule(name).weight.detach().abs().max()), rel=1e-6
+        ), name
         assert limits.weight_scale == limits.weight_limit / 127
 
 

@@ -96,7 +96,7 @@ def test_fetch_goes_to_the_cache_by_default(edge, tmp_path):
     ("arguments", "message"),
     [
         (("show", "nothing"), "known source"),
-        (("fetch", "nothing"), "known sources: lfmc, simulated"),
+        (("fetch", "nothing"), "known sources: cropharvest-binary, cropharvest-multi"),
         (("fetch", "lfmc"), "--from FOLDER"),
         (("show", "lfmc"), "edge data fetch lfmc"),
         (("import", "table", "no.csv", "--layout", "no.json", "-o", "x"), "no.json is missing"),

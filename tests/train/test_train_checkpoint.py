@@ -54,7 +54,7 @@ def test_progress_puts_weights_and_moments_back(tmp_path):
 def test_a_truncated_file_is_refused(tmp_path, length):
     checkpoint.save(tmp_path / "x", TENSORS, {})
     (tmp_path / "x").write_bytes((tmp_path / "x").read_bytes()[:length])
-    with pytest.raises(InputError, match="the checkpoint .*x cannot be read: .*; remove it or train again"):
+    with pytest.raises(InputError, match=r"the checkpoint .*x cannot be read: .*; remove it or train again"):
         checkpoint.load(tmp_path / "x")
 
 

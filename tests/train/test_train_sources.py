@@ -13,7 +13,7 @@ from sklearn.metrics import r2_score, recall_score
 
 from edge.errors import InputError
 from edge.train import sources
-from edge.train.datasets import resolve
+from edge.train.datasets import local_copy, resolve
 from edge.train.download import download
 from edge.train.sources import fetch, known, load, needs_files
 from edge.train.sources.simulated import simulate
@@ -21,7 +21,20 @@ from edge.train.splits import grouped_folds
 
 
 def test_the_sources_are_the_files_in_the_folder():
-    assert known() == ("lfmc", "simulated", "simulated-regression")
+    assert known() == (
+        "cropharvest-binary",
+        "cropharvest-multi",
+        "idtrees",
+        "lfmc",
+        "ombria",
+        "presto-algae-blooms",
+        "presto-fuel-moisture",
+        "simulated",
+        "simulated-regression",
+        "treesatai-ts",
+        "worldcereal-crop",
+        "worldcereal-types",
+    )
     for name in known():
         source = load(name)
         assert source.TITLE
@@ -30,7 +43,7 @@ def test_the_sources_are_the_files_in_the_folder():
 
 
 def test_an_unknown_source_names_the_known_ones():
-    with pytest.raises(InputError, match="'lfmx' is not known; known sources: lfmc, simulated, simulated-regression"):
+    with pytest.raises(InputError, match=r"'lfmx' is not known; known sources: .*lfmc, .*, simulated-regression"):
         load("lfmx")
 
 
@@ -239,12 +252,14 @@ def server(tmp_path):
 
 
 CHECKSUM = hashlib.sha256(b"pixels" * 1000).hexdigest()
+MD5 = "md5:" + hashlib.md5(b"pixels" * 1000, usedforsecurity=False).hexdigest()
 
 
-def test_a_download_is_checked_and_not_repeated(server, tmp_path):
+@pytest.mark.parametrize("checksum", [CHECKSUM, MD5])
+def test_a_download_is_checked_and_not_repeated(server, tmp_path, checksum):
     address, requests = server
     for _ in range(2):
-        download(f"{address}/data.bin", tmp_path / "raw" / "data.bin", CHECKSUM)
+        download(f"{address}/data.bin", tmp_path / "raw" / "data.bin", checksum)
     assert (tmp_path / "raw" / "data.bin").read_bytes() == b"pixels" * 1000
     assert len(requests) == 1
 
@@ -252,7 +267,8 @@ def test_a_download_is_checked_and_not_repeated(server, tmp_path):
 @pytest.mark.parametrize(
     ("path", "checksum", "message"),
     [
-        ("/data.bin", "0" * 64, rf"has SHA-256 {CHECKSUM}, expected 0000"),
+        ("/data.bin", "0" * 64, rf"has checksum {CHECKSUM}, expected 0000"),
+        ("/data.bin", "md5:" + "0" * 32, rf"has checksum {MD5}, expected md5:0000"),
         ("/none.bin", None, r"could not be downloaded \(HTTP Error 404.*--from FOLDER"),
     ],
 )
@@ -326,12 +342,22 @@ def test_a_source_that_is_not_here_names_the_fetch_line(no_local_data, tmp_path)
 def test_what_is_no_data_set_names_the_known_ones(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        InputError, match=r"neither a folder nor a known source; .* lfmc, simulated, simulated-regression"
+        InputError, match=r"neither a folder nor a known source; .* lfmc, .*simulated, simulated-regression"
     ):
         resolve("lmfc", tmp_path)
     with pytest.raises(InputError, match=r"empty' holds no dataset.json"):
         resolve(str(tmp_path / "empty"), tmp_path)
 
 
-def test_only_lfmc_needs_files():
-    assert [name for name in known() if needs_files(name)] == ["lfmc"]
+def test_all_but_the_simulated_sets_need_files():
+    assert [name for name in known() if not needs_files(name)] == ["simulated", "simulated-regression"]
+
+
+def test_sources_made_from_the_same_files_share_their_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGE_DATA", str(tmp_path))
+    for folder in ("worldcereal", "presto_algae_blooms", "lfmc"):
+        (tmp_path / folder).mkdir()
+    assert local_copy("worldcereal-crop") == local_copy("worldcereal-types") == tmp_path / "worldcereal"
+    assert local_copy("presto-algae-blooms") == tmp_path / "presto_algae_blooms"
+    assert local_copy("presto-fuel-moisture") is None
+    assert local_copy("lfmc") == tmp_path / "lfmc"

@@ -3,7 +3,7 @@
 Each says where it comes from and turns its raw files into a paired set:
 
     TITLE, LICENCE, CITATION   text for dataset.json
-    ADDRESSES                  {https address: its SHA-256, or None where the publisher gives none}
+    ADDRESSES                  {https address: its SHA-256, or "md5:" and its MD5, or None where none is published}
     BY_HAND                    what to do where files cannot be downloaded directly ("" where none are needed)
     convert(raw, folder)       read the raw files in `raw`, write the paired set to `folder`
 """
