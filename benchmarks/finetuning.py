@@ -2,8 +2,8 @@
 
     python -m edge.benchmarks.finetuning --data lfmc --folds 3
 
-trains MDiCo once for each test fold, compresses it in each variant, and runs the INT8 CPU graphs on the validation part.
-Prints a table (mean over folds of INT8 minus FP32, and the worst of them) and ends with one JSON line.
+trains MDiCo once for each test fold, compresses it in each variant, and runs the INT8 CPU graphs on the validation
+part. Prints a table (mean over folds of INT8 minus FP32, and the worst of them) and ends with one JSON line.
 """
 
 import dataclasses

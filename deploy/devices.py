@@ -1,8 +1,8 @@
 """The boards that we know, as a table; "cpu" is the target that needs none.
 
-The figures were read second-hand in public sources: NVIDIA's pages and forum, the README of its DLA software, the field
-reports of Jetson users. One that could not be verified there is None and named in `unverified`. TOPS are the vendor's peak
-with sparsity: they predict no latency.
+The figures were read second-hand in public sources: NVIDIA's pages and forum, the README of its DLA software, field
+reports of Jetson users. One that could not be verified there is None and named in `unverified`. TOPS are the vendor's
+peak with sparsity: they predict no latency.
 """
 
 import re

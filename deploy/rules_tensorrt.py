@@ -340,6 +340,8 @@ _NVINFER = "NvInfer.h (TensorRT 11.1), IQuantizeLayer"
 _MODELOPT = "NVIDIA ModelOpt, onnx/quantization"
 _MIGRATION = "TensorRT, trt-strong-typing-migration"
 
+_DOMAIN = "TensorRT's parser reads the ONNX domain alone"
+
 RULES = (
     Rule("external", "weights are inside the file", "edge bundle", check=check_no_external_data),
     Rule("checker", "onnx.checker accepts the graph, with types and shapes", "onnx", check=check_well_formed),
@@ -369,7 +371,7 @@ RULES = (
     Rule("R18", "the engine has INT8 kernels and is not slower than FP16", "edge bench", "measurement"),
     Rule("R19", "only the batch axis of an input is free", "NvInfer.h, DLA", check=check_batch_axis),
     Rule("R20", "the engine agrees with ONNX Runtime within 5e-3", _MIGRATION, "measurement"),
-    Rule("domain", "only operators of the ONNX standard, no control flow", "TensorRT reads the ONNX domain alone", check=check_domain),
-    Rule("leftovers", "no Identity, Dropout or FakeQuantize", "TensorRT reads the ONNX domain alone", check=check_leftovers),
+    Rule("domain", "only operators of the ONNX standard, no control flow", _DOMAIN, check=check_domain),
+    Rule("leftovers", "no Identity, Dropout or FakeQuantize", _DOMAIN, check=check_leftovers),
     Rule("finite", "no weight is NaN", "edge", check=check_finite),
 )  # fmt: skip

@@ -8,10 +8,11 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from edge.errors import InputError
 
+T = TypeVar("T")
 METHODS = ("mdico", "released", "single", "single-matched")
 
 
@@ -143,7 +144,7 @@ def _toml() -> Any:
     return tomllib
 
 
-def _fill(kind: type[Any], values: Any, place: str) -> Any:
+def _fill(kind: type[T], values: Any, place: str) -> T:
     if not isinstance(values, dict):
         raise InputError(f"{place.rstrip('. ')} expected a table of keys, got {values!r}")
     types = get_type_hints(kind)

@@ -22,7 +22,8 @@ class Scaling:
 
     def apply(self, values: Array) -> Array:
         """(N, *shape) in sensor units with NaN -> z-scores without NaN."""
-        return np.nan_to_num((values - self.mean) / self.std, copy=False, nan=0.0)
+        scaled: Array = np.nan_to_num((values - self.mean) / self.std, copy=False, nan=0.0)
+        return scaled
 
 
 def fit_scaling(modality: Modality, values: Array) -> Scaling:

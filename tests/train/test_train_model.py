@@ -7,7 +7,6 @@ from edge.recipe import Model
 from edge.sensors import Band, Modality
 from edge.tasks import Task
 from edge.train.encoders import build_trunk
-from edge.train.encoders.dropout import Dropout
 from edge.train.model import Branch, CoLearner
 
 SMALL = Model(width=8, hidden=16, embedding=8)
@@ -92,24 +91,3 @@ def test_the_discriminators_have_one_output_for_each_modality():
 def test_a_modality_without_an_encoder_is_refused():
     with pytest.raises(InputError, match="'photo' is of kind 'image'; there are encoders for: series, vector"):
         build_trunk(PHOTO, SMALL)
-
-
-def test_dropout_zeroes_a_share_of_p_and_keeps_the_mean():
-    torch.manual_seed(0)
-    x = torch.ones(200, 500, requires_grad=True)
-    y = Dropout(0.2)(x)
-    assert set(y.unique().tolist()) == {0.0, 1.25}
-    assert float((y == 0).float().mean()) == pytest.approx(0.2, abs=0.005)  # four standard deviations of 100,000 draws
-    y.sum().backward()
-    assert torch.equal(x.grad, y)  # what was dropped has no gradient
-
-
-def test_dropout_does_nothing_outside_training():
-    x = torch.randn(5, 3)
-    assert torch.equal(Dropout(0.9).eval()(x), x)
-    assert torch.equal(Dropout(0.0)(x), x)
-
-
-def test_every_dropout_of_a_student_is_known_to_torch_as_one():
-    found = [part for part in Branch(OPTICAL, TASKS[3], SMALL).modules() if isinstance(part, nn.Dropout)]
-    assert len(found) == 6  # three in each trunk; compress/fold.py removes them by this type

@@ -96,15 +96,16 @@ def test_idtrees_has_the_crowns_and_species_of_its_readme(real_data, tmp_path):
     assert 0 <= height.min() < 10 < height.max() < 40  # m
 
 
-def test_a_window_is_centred_on_the_crown_and_missing_outside_of_it():
+def test_a_window_is_centred_on_the_crown_and_missing_outside_of_the_plot():
     image = np.arange(100.0).reshape(1, 10, 10)  # pixels of 1 m
-    window = crown_window(image, np.array([3.0, 4.0, 6.0, 7.0]), 1.0, 5)  # columns 3..5, rows 4..6
-    assert np.isfinite(window).sum() == 9
-    assert window[0, 1:4, 1:4].tolist() == [[43, 44, 45], [53, 54, 55], [63, 64, 65]]
-    corner = crown_window(image, np.array([8.0, 8.0, 12.0, 12.0]), 1.0, 4)  # half of it outside the plot
-    assert corner[0, :2, :2].tolist() == [[88, 89], [98, 99]]
+    window = crown_window(image, np.array([3.0, 4.0, 6.0, 7.0]), 1.0, 5)  # middle at column 4.5, row 5.5
+    assert window[0].tolist() == image[0, 3:8, 2:7].tolist()
+    corner = crown_window(image, np.array([8.0, 8.0, 10.0, 12.0]), 1.0, 4)  # middle at column 9, row 10
+    assert corner[0, :2, :3].tolist() == [[87, 88, 89], [97, 98, 99]]
     assert np.isnan(corner[0, 2:]).all()
-    assert crown_window(image, np.array([0.0, 0.0, 10.0, 10.0]), 1.0, 2)[0].tolist() == [[44, 45], [54, 55]]
+    assert np.isnan(corner[0, :, 3]).all()
+    fine = crown_window(image, np.array([0.4, 0.4, 0.6, 0.6]), 0.1, 2)  # pixels of 10 cm
+    assert fine[0].tolist() == [[44, 45], [54, 55]]
 
 
 def test_a_spectrum_is_the_mean_over_the_crown_or_the_nearest_pixel_of_a_tiny_one():

@@ -18,6 +18,7 @@ def build_trunk(modality: Modality, model: Model) -> nn.Sequential:
     """The trunk of the family that takes this kind of modality; InputError if there is none."""
     for family in FAMILIES:
         if modality.kind in family.KINDS:
-            return family.trunk(modality, model)
+            trunk: nn.Sequential = family.trunk(modality, model)
+            return trunk
     known = ", ".join(kind for family in FAMILIES for kind in family.KINDS)
     raise InputError(f"modality {modality.name!r} is of kind {modality.kind!r}; there are encoders for: {known}")

@@ -1,7 +1,8 @@
 """Tree species from the air (IDTReeS 2020, NEON): 963 crowns of 11 species in 82 plots of 20 x 20 m, two sites.
 
-A sample is a crown: a window around the middle of its box. What lies outside the box (neighbouring trees) or outside
-the plot is missing (NaN), so a window shows the crown's size as well; of crowns wider than it the middle is seen.
+A sample is a crown. The images are windows around the middle of its box, with the neighbouring trees: a random forest
+gains from them, and cutting the box out would draw its outline into both images, a hint that no sensor gives. What lies
+outside the plot is missing (NaN).
 
     rgb            camera, 6.4 m as 32 x 32 pixels of 20 cm (means of 2 x 2 original pixels), 0..255    3 x 32 x 32
     hyperspectral  mean reflectance x 10000 of the 1 m pixels whose middle is in the box, 369 bands     369
@@ -54,7 +55,7 @@ def convert(raw: Path | None, folder: Path) -> PairedSet:
         classes, target = np.unique([row["class11"] for row in crowns], return_inverse=True)
     except (KeyError, ValueError) as error:
         raise InputError(f"{table} is not the expected table: {error}") from None
-    if not len(plot) or plot.max() >= len(plots["RGB"]):
+    if not len(plot) or plot.max() >= len(plots["RGB"]) or boxes.min() < 0 or boxes.max() > 20:
         raise InputError(f"{table} and plots.npz do not belong together: {len(plot)} crowns, {len(plots['RGB'])} plots")
     rgb, chm = block_mean(plots["RGB"], 2), plots["CHM"][:, None]
     arrays = {
@@ -76,19 +77,14 @@ def convert(raw: Path | None, folder: Path) -> PairedSet:
 
 
 def crown_window(image: np.ndarray, box: np.ndarray, pixel: float, size: int) -> np.ndarray:
-    """(band, size, size) float32 around the middle of `box`, NaN outside of it and outside of `image`.
+    """(band, size, size) float32 around the middle of `box`, NaN outside of `image`.
 
     `image` (band, y, x) has pixels of `pixel` m; `box` is xmin, ymin, xmax, ymax in m from its upper left corner.
     """
-    rows = covered_pixels(box[1], box[3], pixel, image.shape[1])
-    columns = covered_pixels(box[0], box[2], pixel, image.shape[2])
     top = round((box[1] + box[3]) / 2 / pixel - size / 2)
     left = round((box[0] + box[2]) / 2 / pixel - size / 2)
-    rows = rows[(rows >= top) & (rows < top + size)]
-    columns = columns[(columns >= left) & (columns < left + size)]
-    window = np.full((len(image), size, size), np.nan, np.float32)
-    window[:, (rows - top)[:, None], columns - left] = image[:, rows[:, None], columns]
-    return window
+    padded = np.pad(image.astype(np.float32), ((0, 0), (size, size), (size, size)), constant_values=np.nan)
+    return padded[:, top + size : top + 2 * size, left + size : left + 2 * size]
 
 
 def mean_spectrum(cube: np.ndarray, box: np.ndarray) -> np.ndarray:
