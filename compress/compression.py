@@ -100,6 +100,7 @@ def compress(data: PairedSet, trained: Trained, recipe: Recipe, folder: Path, *,
     split = split_indices(data, trained.recipe.fold, trained.recipe.folds)
     samples = load_samples(data, tuple(trained.modalities), split)
     train, validation = usable(samples, split)
+    torch.set_num_threads(trained.recipe.training.threads)
     torch.manual_seed(recipe.seed)
     model = QuantizedCoLearner(trained.model, calibration_batches(samples, train, recipe))
     objectives = learning(trained.recipe, data.task, samples.target[train])

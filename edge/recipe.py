@@ -48,6 +48,7 @@ class Training:
     lr: float = 1e-3
     patience: int = 5  # epochs without an improvement of the validation loss ...
     min_delta: float = 0.01  # ... of at least this
+    threads: int = 1  # small models train no faster with more, and another number rounds differently
 
 
 @dataclass
@@ -90,6 +91,7 @@ class Recipe:
             "model.width": self.model.width, "model.hidden": self.model.hidden, "model.kernel": self.model.kernel,
             "objectives.temperature": self.objectives.temperature, "compression.lr": self.compression.lr,
             "compression.calibration": self.compression.calibration, "training.patience": self.training.patience,
+            "training.threads": self.training.threads,
         }  # fmt: skip
         for key, value in positive.items():
             if value <= 0:

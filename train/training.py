@@ -94,6 +94,7 @@ def train(data: PairedSet, recipe: Recipe, folder: Path, *, resume: bool = True)
     split = split_indices(data, recipe.fold, recipe.folds)
     samples = load_samples(data, modalities, split)
     parts = usable(samples, split)
+    torch.set_num_threads(recipe.training.threads)
     torch.manual_seed(recipe.seed)
     described = [data.modalities[name] for name in modalities]
     model = CoLearner(described, data.task, recipe.model, single=recipe.method == "single")
