@@ -36,8 +36,10 @@ def parity_gate(name: str, task: Task, reference: Array, found: Array, target: A
     if task.kind == "regression":
         spread = float(np.sqrt(np.mean((found - reference) ** 2)) / np.std(target))
         return at_most(f"parity {name}: rms difference / target sd", PARITY_SPREAD, spread)
-    share = float(np.mean(decisions(task, found) == decisions(task, reference)))
-    return gate(f"parity {name}: share of equal classes", PARITY_CLASSES, share, share >= PARITY_CLASSES)
+    equal = decisions(task, found) == decisions(task, reference)
+    share = float(np.mean(equal))
+    passed = share >= PARITY_CLASSES or np.sum(~equal) <= 1  # below 100 samples one flip alone is more than 1 %
+    return gate(f"parity {name}: share of equal classes", PARITY_CLASSES, share, bool(passed))
 
 
 def placement_gates(graphs: dict[str, Path]) -> list[Gate]:

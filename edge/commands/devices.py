@@ -8,7 +8,7 @@ import click
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, with JetPack versions.")
 def command(as_json: bool) -> None:
-    r"""List the boards that edge knows, by the name that `--target` takes; "-" is unknown or unverified.
+    """List the boards that edge knows, by the name that `--target` takes; "-" is unknown or unverified.
 
     \b
     Example:

@@ -28,7 +28,7 @@ FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asi
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def command(as_json: bool) -> None:
-    r"""Show what is installed, which processor and board this is, and the line that installs what is missing.
+    """Show what is installed, which processor and board this is, and the line that installs what is missing.
 
     \b
     Example:

@@ -10,7 +10,7 @@ import click
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def command(bundle: Path, as_json: bool) -> None:
-    r"""Show what is in a bundle: bands and units, task, graphs, the precision of every layer, where Q/DQ pairs stand.
+    """Show what is in a bundle: bands and units, task, graphs, the precision of every layer, where Q/DQ pairs stand.
 
     Layers need the package onnx; without it everything else is shown.
 

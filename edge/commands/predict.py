@@ -19,7 +19,7 @@ import click
 def command(
     bundle: Path, source: Path, out: Path, precision: str | None, backend: str, threads: int, batch: int, as_json: bool
 ) -> None:
-    r"""Predict SOURCE with a bundle: FILE.npz, FILE.npy, FILE.csv or a FOLDER of .npy and .npz files.
+    """Predict SOURCE with a bundle: FILE.npz, FILE.npy, FILE.csv or a FOLDER of .npy and .npz files.
 
     Values are what the sensor gives, in the card's units; nothing is scaled outside of the graph; NaN is a missing
     value.

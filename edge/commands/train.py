@@ -16,7 +16,7 @@ from edge.commands.options import make_recipe, method_option, modalities_option,
 @run_options
 @click.option("--resume/--no-resume", default=True, show_default=True, help="Continue a run that was interrupted.")
 def command(out: Path, as_json: bool, force: bool, resume: bool, **flags: Any) -> None:
-    r"""Train one student for each modality, all together.
+    """Train one student for each modality, all together.
 
     Writes RUN/train/METHOD: weights, facts and the losses of each epoch. Ctrl-C leaves a state that the same command
     continues.
