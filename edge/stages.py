@@ -1,7 +1,6 @@
 """The stages on the training side, as the commands call them: what is there and still fits is used again."""
 
 import dataclasses
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,16 +18,17 @@ def check_run(run: Path) -> None:
     """A run's folder holds what we put there; InputError for anything else, which is somebody's and is left alone."""
     if run.exists() and not run.is_dir():
         raise InputError(f"{run} is a file; give --out a folder that is new, empty or an earlier run")
-    found = {path.name for path in run.iterdir()} if run.exists() else set()
-    if found and not found & {"train", "compress", "bundles", "test"}:
-        raise InputError(f"{run} holds something else; give --out a folder that is new, empty or an earlier run")
+    found = {path.name for path in run.iterdir() if not path.name.startswith(".")} if run.exists() else set()
+    if foreign := sorted(found - {"train", "compress", "bundles", "test"}):
+        what = f"holds something else ({foreign[0]})"
+        raise InputError(f"{run} {what}; give --out a folder that is new, empty or an earlier run")
 
 
 def open_data(recipe: Recipe) -> "PairedSet":
     """The recipe's paired set: a folder, a known name, or the simulated one."""
     from edge.train.datasets import resolve
 
-    return resolve(recipe.data, Path(os.environ.get("EDGE_CACHE", Path.home() / ".cache" / "edge-colearn")))
+    return resolve(recipe.data)
 
 
 def train_stage(recipe: Recipe, run: Path, *, resume: bool = True) -> Iterator["Trained"]:
