@@ -27,6 +27,7 @@ from edge.train import checkpoint
 from edge.train.fingerprint import code_version, fingerprint, is_current
 from edge.train.loop import Schedule, fit
 from edge.train.model import CoLearner, Features
+from edge.train.objectives import mean
 from edge.train.paired import PairedSet
 from edge.train.samples import Samples, load_samples, usable
 from edge.train.splits import split_indices
@@ -44,9 +45,8 @@ class Compressed:
     folder: Path
     students: dict[str, FoldedStudent]
     ranges: dict[str, dict[str, LayerRange]]
-    references: dict[
-        str, dict[str, Tensor]
-    ]  # target -> modality -> the fake-quantized student on the test samples (n, K)
+    # target -> modality -> predictions (n, K) of the fake-quantized student for the test samples
+    references: dict[str, dict[str, Tensor]]
     facts: dict[str, Any]  # compression.json
 
 
@@ -115,7 +115,7 @@ def compress(data: PairedSet, trained: Trained, recipe: Recipe, folder: Path, *,
                 distillation(data.task, part.prediction, float_predictions[name][index[batch.rows[name]]])
                 for name, part in features.items()
             ]
-            parts["distil"] = torch.stack(terms).mean()
+            parts["distil"] = mean(terms)
             parts["total"] = parts["total"] + settings.distil * parts["distil"]
         return parts
 

@@ -101,7 +101,7 @@ class Builder:
             rows = self.measure(graphs, single, inputs, target, groups)
             report = make_report(
                 dataset=self.data.name, modality=self.modality, task=self.data.task, protocol=self.protocol(),
-                results=rows, gates=self.gates(graphs, predictions, target, rows), command=command,
+                results=rows, gates=self.gates(graphs, inputs, predictions, target, rows), command=command,
             )  # fmt: skip
             golden = self.golden(graphs)
             write_bundle(
@@ -171,10 +171,15 @@ class Builder:
             return bench_graphs(entries, {self.modality: inputs}, target, groups, notify=notify)
 
     def gates(
-        self, graphs: dict[str, Path], predictions: dict[str, Array], target: Array, rows: list[dict[str, Any]]
+        self,
+        graphs: dict[str, Path],
+        inputs: Array,
+        predictions: dict[str, Array],
+        target: Array,
+        rows: list[dict[str, Any]],
     ) -> list[dict[str, Any]]:
         """Exact folding, the same answers as the torch models, the engines' rules, the cost of INT8."""
-        task, references = self.data.task, {"fp32": self._float_reference()}
+        task, references = self.data.task, {"fp32": self._float_reference(inputs)}
         here = self.data.present(self.modality)[self._split().test]
         for placement, students in (self.compressed.references if self.compressed else {}).items():
             references[f"int8.{placement}"] = students[self.modality].numpy()[here]
@@ -239,13 +244,12 @@ class Builder:
             raise InputError(f"no sample of the {name} part has the modality {self.modality!r}; use another --fold")
         return index
 
-    def _float_reference(self) -> Array:
-        """The torch student, unfolded, on the test samples."""
+    def _float_reference(self, inputs: Array) -> Array:
+        """The torch student, unfolded, on sensor values."""
         import torch
 
         from edge.train.training import to_units
 
-        inputs, _, _ = self.test_samples()
         x = torch.from_numpy(self.trained.scaling[self.modality].apply(inputs))
         with torch.no_grad():
             output = self.trained.model.students[self.modality](x).prediction

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.errors import BackendMissing, InputError
+from edge.errors import InputError
 from edge.files import inside
 from edge.train.import_table import mark_missing, read_table
 from edge.train.layout import Layout, describe_modality, nearest, read_labels, write_imported
 from edge.train.paired import PairedSet
+from edge.train.raw_files import open_image
 
 RASTERS = (".tif", ".tiff", ".png")
 ENDINGS = (*RASTERS, ".npy")
@@ -143,21 +144,10 @@ def read_sample(file: Path, nodata: float | None) -> Sample:
 
 
 def _read_raster(file: Path, nodata: float | None) -> Sample:
-    try:
-        import rasterio
-    except ImportError:
-        raise BackendMissing("rasterio is not installed; pip install 'edge-colearn[raster]'") from None
-    import warnings
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # a PNG has no coordinates
-            with rasterio.open(file) as raster:
-                values = raster.read()  # (bands, y, x)
-                own = raster.nodatavals
-                bands = tuple(raster.descriptions)
-    except rasterio.errors.RasterioError as error:
-        raise InputError(f"{file} is not a readable image: {error}") from None
+    with open_image(file, str(file)) as raster:
+        values = raster.read()  # (bands, y, x)
+        own = raster.nodatavals
+        bands = tuple(raster.descriptions)
     result = mark_missing(values, nodata)
     for band, value in enumerate(own):
         if value is not None:

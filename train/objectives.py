@@ -76,7 +76,7 @@ class CoLearning:
     ) -> dict[str, Tensor]:
         """The objectives by name and their weighted sum, `total`. An objective of weight 0 is not computed."""
         targets = {name: target[rows[name]] for name in features}
-        parts = {"main": _mean([self.loss(features[name].prediction, target) for name, target in targets.items()])}
+        parts = {"main": mean([self.loss(features[name].prediction, target) for name, target in targets.items()])}
         if self.weights.aux:
             parts["aux"] = self.auxiliary(features, targets, heads)
         if self.weights.con:
@@ -88,7 +88,7 @@ class CoLearning:
 
     def auxiliary(self, features: dict[str, Features], targets: dict[str, Tensor], heads: TrainingHeads) -> Tensor:
         """L_aux: specific and shared features must each predict the target, through one head for all."""
-        return _mean(
+        return mean(
             [
                 self.loss(heads.auxiliary(part), target)
                 for name, target in targets.items()
@@ -104,7 +104,7 @@ class CoLearning:
             if len(left) > 1:  # a lone sample has no negatives
                 terms.append(nt_xent(features[a].shared[left], features[b].shared[right], self.weights.temperature))
         balance = len(terms) if self.released else 1
-        return 2 * balance * _mean(terms)  # (a, b) and (b, a) have the same value
+        return 2 * balance * mean(terms)  # (a, b) and (b, a) have the same value
 
     def discrimination(self, features: dict[str, Features], rows: Rows, heads: TrainingHeads) -> Tensor:
         """L_mod: the modality can be told from the specific and from the unused features."""
@@ -116,10 +116,10 @@ class CoLearning:
                 modality = torch.full((len(second),), index, device=second.device)
                 terms.append(F.cross_entropy(heads.tell_specific(part.specific), modality))
                 terms.append(F.cross_entropy(heads.tell_unused(second), modality))
-        return _mean(terms)
+        return mean(terms)
 
 
-def _mean(terms: list[Tensor]) -> Tensor:
+def mean(terms: list[Tensor]) -> Tensor:
     """The mean, or a zero that can be differentiated where no sample of the batch has what the loss needs."""
     return torch.stack(terms).mean() if terms else torch.zeros((), requires_grad=True)
 

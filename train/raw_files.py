@@ -1,9 +1,12 @@
 """Raw files as publishers give them - npz, images, HDF5 - read for the converters in edge.train.sources."""
 
+import contextlib
 import io
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,8 +36,9 @@ def read_npz(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.nda
     return arrays
 
 
-def decode_image(data: bytes, name: str) -> np.ndarray:
-    """The bands (band, y, x) of a PNG or GeoTIFF whose bytes are `data`; `name` is for the error message."""
+@contextlib.contextmanager
+def open_image(image: Path | bytes, name: str) -> Iterator[Any]:
+    """A PNG or GeoTIFF, from a file or from its bytes, opened by rasterio; `name` is for the error message."""
     try:
         import rasterio
     except ImportError:
@@ -42,10 +46,20 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # a PNG has no coordinates
-            with rasterio.MemoryFile(data) as file, file.open() as raster:
-                return np.asarray(raster.read())
+            if isinstance(image, Path):
+                with rasterio.open(image) as raster:
+                    yield raster
+            else:
+                with rasterio.MemoryFile(image) as file, file.open() as raster:
+                    yield raster
     except rasterio.errors.RasterioError as error:
         raise InputError(f"{name} is not a readable image: {error}") from None
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """The bands (band, y, x) of a PNG or GeoTIFF whose bytes are `data`; `name` is for the error message."""
+    with open_image(data, name) as raster:
+        return np.asarray(raster.read())
 
 
 def decode_hdf5(data: bytes, names: tuple[str, ...], name: str) -> list[np.ndarray]:
