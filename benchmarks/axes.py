@@ -27,8 +27,9 @@ class Scale:
         return BOTTOM - (metric - self.low) / (self.high - self.low) * (BOTTOM - TOP)
 
     def latencies(self) -> list[float]:
-        """Round latencies for the axis: 1-2-5 steps, or fewer if they would crowd."""
-        steps: tuple[tuple[int, ...], ...] = ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 5), (1, 3), (1,))
+        """Round latencies for the axis, in the finest steps that do not crowd it."""
+        fine = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9)
+        steps: tuple[tuple[float, ...], ...] = (fine, (1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 5), (1, 3), (1,))
         decades = range(math.floor(self.left / math.log(10)), math.ceil(self.right / math.log(10)) + 1)
         for digits in steps:
             ticks = [d * 10.0**e for e in decades for d in digits if self.left <= math.log(d * 10.0**e) <= self.right]
@@ -38,7 +39,12 @@ class Scale:
 
     def metrics(self) -> list[float]:
         """Round metrics for the axis, about five."""
-        raw = (self.high - self.low) / 5
-        power = 10.0 ** math.floor(math.log10(raw))
-        step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw)
-        return [i * step for i in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
+        return round_values(self.low, self.high, 5)
+
+
+def round_values(low: float, high: float, steps: int) -> list[float]:
+    """The multiples of 1, 2 or 5 times a power of ten from `low` to `high`, with at most `steps` steps between them."""
+    raw = (high - low) / steps
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw)
+    return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]

@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge.benchmarks.latency import Inputs, Timing, measure_together
+from edge.benchmarks.accuracy import NOT_MEASURED, accuracy
+from edge.benchmarks.energy import energy_of
+from edge.benchmarks.latency import Array, Times, Timing, measure_together, query
 from edge.benchmarks.machine import OtherLoad
 from edge.benchmarks.memory import peak_memory
 from edge.benchmarks.statistics import histogram, summarise
+from edge.benchmarks.thermal import Sensors
 from edge.deploy.engine import Engine, open_engine
 from edge.errors import InputError
-from edge.metrics import bootstrap_interval, score
 from edge.tasks import Task
 
 BATCHES = (1, 32, 256)
-Array = npt.NDArray[Any]
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -33,52 +35,60 @@ class Entry:
     task: Task
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """Sensor values x (N, *shape) of a modality, as they come; their targets (see `Task`) and groups (N,) if known."""
+
+    x: Array
+    target: Array | None = None
+    groups: Array | None = None
+
+
 def bench_graphs(
     entries: Sequence[Entry],
-    inputs: Mapping[str, Array],
-    target: Array | None = None,
-    groups: Array | None = None,
+    inputs: Mapping[str, Inputs],
     *,
     batches: Sequence[int] = BATCHES,
-    threads: int = 1,
+    threads: Sequence[int] = (1,),
     backend: str = "onnxruntime",
     timing: Timing | None = None,
+    energy: bool = False,
     notify: Callable[[str], None] = lambda message: None,
-) -> list[dict[str, Any]]:
-    """Rows of a report, one per entry and batch size, sorted by entry.
+) -> list[Row]:
+    """Rows of a report, one per thread count, entry and batch size, in this order.
 
-    `inputs` has an array (N, *shape) of sensor values per modality. Accuracy is computed over all N samples and needs
-    `target` (see `Task`); without it, metric and interval are None. `groups` (N,) makes the interval one over groups.
-    Entries of one batch size are timed together (see `latency.measure_together`). `notify` is told what happens next.
+    `inputs`, by modality, are of the type in which they come: converting them is part of what is timed. Accuracy is
+    computed over all of them, and None without a target; groups make its interval one over groups. Entries of one batch
+    size are timed together (see `latency.measure_together`). `energy` measures it, too, which takes ten seconds for
+    each row. `notify` is told what happens next.
     """
-    with contextlib.ExitStack() as opened:
-        engines = []
-        for entry in entries:
-            engine = open_engine(entry.graph, backend=backend, threads=threads)
-            opened.callback(engine.close)
-            engines.append(engine)
-        samples = [_samples(entry, inputs) for entry in entries]
-        accuracy = []
-        for entry, engine, x in zip(entries, engines, samples, strict=True):
-            notify(f"accuracy of {entry.method} {entry.precision} over {len(x)} samples")
-            accuracy.append(_accuracy(entry, engine, x, target, groups))
-        rows: dict[tuple[int, int], dict[str, Any]] = {}
-        for batch in batches:
-            notify(f"latency at batch {batch}")
-            together = {i: (engine, _batch(entries[i], samples[i], batch)) for i, engine in enumerate(engines)}
-            load = OtherLoad()
-            timed = measure_together(together, timing)
-            other_load = load.cores()
-            for i, seconds in timed.items():
-                rows[i, batch] = {"batch": batch, "threads": threads, "other_load": other_load} | _timed(seconds, batch)
-    for i, entry in enumerate(entries):
-        notify(f"memory of {entry.method} {entry.precision}")
-        shapes = {entry.modality: samples[i].shape[1:]}
-        for batch, peak in peak_memory(entry.graph, shapes, batches, backend=backend, threads=threads).items():
-            rows[i, batch]["peak_rss_mb"] = peak
-    return [
-        _identity(entry, backend) | rows[i, batch] | accuracy[i] for i, entry in enumerate(entries) for batch in batches
-    ]
+    rows = []
+    for count in threads:
+        with contextlib.ExitStack() as opened:
+            engines = open_all(entries, opened, backend, count)
+            samples = [samples_of(entry, inputs) for entry in entries]
+            scores = []
+            for entry, engine, x in zip(entries, engines, samples, strict=True):
+                notify(f"accuracy of {entry.method} {entry.precision} over {len(x)} samples")
+                scores.append(_scores(entry, engine, inputs[entry.modality]))
+            timed: dict[tuple[int, int], Row] = {}
+            for batch in batches:
+                notify(f"latency at batch {batch}, threads: {count}")
+                timed |= {(i, batch): row for i, row in enumerate(_latency(entries, engines, samples, batch, timing))}
+            if energy:
+                for (i, batch), row in timed.items():
+                    notify(f"energy of {entries[i].method} {entries[i].precision} at batch {batch}")
+                    row |= energy_of(query(engines[i], entries[i].modality, batch_of(samples[i], batch)), batch)
+                    if row["power"]["source"] is None:  # nor for the others
+                        break
+        for i, entry in enumerate(entries):
+            notify(f"memory of {entry.method} {entry.precision}")
+            shapes = {entry.modality: samples[i].shape[1:]}
+            peaks = peak_memory(entry.graph, shapes, batches, backend=backend, threads=count)
+            for batch in batches:
+                row = {"batch": batch, "threads": count, "peak_rss_mb": peaks[batch]}
+                rows.append(identity(entry, backend) | {"energy_mj": None} | row | timed[i, batch] | scores[i])
+    return rows
 
 
 def predict(engine: Engine, modality: str, x: Array, batch: int = 256) -> npt.NDArray[np.float32]:
@@ -90,49 +100,77 @@ def predict(engine: Engine, modality: str, x: Array, batch: int = 256) -> npt.ND
     return np.concatenate(parts)
 
 
-def _samples(entry: Entry, inputs: Mapping[str, Array]) -> Array:
+def open_all(entries: Sequence[Entry], opened: contextlib.ExitStack, backend: str, threads: int) -> list[Engine]:
+    """The entries' engines, which `opened` closes."""
+    engines = []
+    for entry in entries:
+        engine = open_engine(entry.graph, backend=backend, threads=threads)
+        opened.callback(engine.close)
+        engines.append(engine)
+    return engines
+
+
+def samples_of(entry: Entry, inputs: Mapping[str, Inputs]) -> Array:
+    """The sensor values that an entry takes, at least one sample."""
     if entry.modality not in inputs:
         raise InputError(
             f"{entry.method} {entry.precision} needs the modality {entry.modality!r}; the inputs hold {sorted(inputs)}"
         )
-    if not len(inputs[entry.modality]):
+    x = inputs[entry.modality].x
+    if not len(x):
         raise InputError(f"the inputs hold no sample of {entry.modality!r}")
-    return inputs[entry.modality]
+    return x
 
 
-def _batch(entry: Entry, x: Array, size: int) -> Inputs:
-    """The first `size` samples, from the start again where there are fewer."""
-    return {entry.modality: np.ascontiguousarray(x[np.arange(size) % len(x)], np.float32)}
+def batch_of(x: Array, size: int, start: int = 0) -> Array:
+    """`size` samples of x (N, *shape) from `start` on, from the first again where there are fewer."""
+    return np.ascontiguousarray(x[np.arange(start, start + size) % len(x)])
 
 
-def _accuracy(entry: Entry, engine: Engine, x: Array, target: Array | None, groups: Array | None) -> dict[str, Any]:
-    if target is None:
-        return {"metric": None, "metric_ci95": None, "scores": None}
-    prediction = predict(engine, entry.modality, x)
-    scores = score(entry.task, prediction, target)
-    low, high = bootstrap_interval(entry.task, prediction, target, groups)
-    interval = [low, high] if np.isfinite([low, high]).all() else None
-    return {"metric": scores[entry.task.metric], "metric_ci95": interval, "scores": scores}
-
-
-def _timed(seconds: list[float], batch: int) -> dict[str, Any]:
-    """The columns of a row that follow from its latencies."""
-    milliseconds = np.asarray(seconds) * 1e3
-    summary = summarise(milliseconds)
-    mean = summary["mean"]
-    return {
-        "latency_ms": summary,
-        "latency_histogram": histogram(milliseconds),
-        "throughput_per_s": batch / mean * 1e3 if mean else None,
-    }
-
-
-def _identity(entry: Entry, backend: str) -> dict[str, Any]:
+def identity(entry: Entry, backend: str) -> Row:
+    """What a row says about its graph."""
     return {
         "method": entry.method,
         "precision": entry.precision,
         "modality": entry.modality,
         "engine": backend,
         "model_bytes": entry.graph.stat().st_size,
-        "energy_mj": None,
     }
+
+
+def _scores(entry: Entry, engine: Engine, given: Inputs) -> Row:
+    if given.target is None:
+        return NOT_MEASURED
+    return accuracy(entry.task, predict(engine, entry.modality, given.x), given.target, given.groups)
+
+
+def _latency(
+    entries: Sequence[Entry], engines: Sequence[Engine], samples: Sequence[Array], batch: int, timing: Timing | None
+) -> list[Row]:
+    runs = {i: query(engines[i], entry.modality, batch_of(samples[i], batch)) for i, entry in enumerate(entries)}
+    load, sensors = OtherLoad(), Sensors()
+    events = sensors.events()
+    timed = measure_together(runs, timing)
+    about = {"other_load": load.cores(), "throttled": None if events is None else sensors.events() != events}
+    return [_timed(times, batch) | about for times in timed.values()]
+
+
+def _timed(times: Times, batch: int) -> Row:
+    """The columns of a row that follow from its latencies."""
+    milliseconds = np.asarray(times.seconds) * 1e3
+    summary = summarise(milliseconds)
+    mean = summary["mean"]
+    return {
+        "latency_ms": summary,
+        "latency_histogram": histogram(milliseconds),
+        "throughput_per_s": batch / mean * 1e3 if mean else None,
+        "engine_ms": summarise([part.graph * 1e3 for part in times.parts]) if times.parts else None,
+        "copy_ms": _copies(times),
+    }
+
+
+def _copies(times: Times) -> dict[str, Any] | None:
+    """Copies to and from an accelerator; None where nothing is copied."""
+    there = [part.copy_in * 1e3 for part in times.parts if part.copy_in is not None]
+    back = [part.copy_out * 1e3 for part in times.parts if part.copy_out is not None]
+    return {"in": summarise(there), "out": summarise(back)} if there and back else None

@@ -1,69 +1,132 @@
-"""Bundles measured with data from a file, or with their own golden inputs."""
+"""Bundles measured with data from files, or with their own golden inputs."""
 
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edge.benchmarks.bench import Array, Entry, bench_graphs
-from edge.benchmarks.latency import Timing
+from edge.benchmarks.bench import BATCHES, Entry, Inputs, batch_of, bench_graphs, identity
+from edge.benchmarks.cold_start import cold_starts
+from edge.benchmarks.latency import Array, Timing, query
 from edge.benchmarks.report import Report, make_report
+from edge.benchmarks.scenarios import SCENARIOS, run_scenarios
+from edge.benchmarks.sustained import sustain
 from edge.deploy.bundle import Bundle, open_bundle
+from edge.deploy.engine import open_engine
 from edge.errors import InputError
+from edge.files import inside
+from edge.sensors import Modality
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure; all of it in one run."""
+
+    precisions: tuple[str, ...] = ("fp32", "int8")
+    batches: tuple[int, ...] = BATCHES
+    threads: tuple[int, ...] = (1,)
+    scenarios: tuple[str, ...] = ("single-stream", "multi-stream", "offline")  # of edge.benchmarks.scenarios
+    latency_ms: float | None = None  # the server's bound
+    seconds: float = 1.0  # each engine is timed at least so long at each batch size
+    minutes: float = 0.0  # each engine is kept under load so long
+    energy: bool = False
+    backend: str = "onnxruntime"
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.scenarios if name not in SCENARIOS]
+        if unknown:
+            raise InputError(f"the scenario {unknown[0]!r} is not known; use {', '.join(SCENARIOS)}")
+        if "server" in self.scenarios and self.latency_ms is None:
+            raise InputError("the scenario 'server' needs a bound on latency; give one with --latency-ms")
+
+    @property
+    def timing(self) -> Timing:
+        """How long each engine is timed at each batch size."""
+        return Timing(min_duration_s=self.seconds, max_duration_s=3 * self.seconds)
 
 
 def bench_bundles(
     folders: Sequence[Path],
     data: Path | None = None,
+    plan: Plan | None = None,
     *,
-    precisions: Sequence[str] = ("fp32", "int8"),
-    batches: Sequence[int] = (1, 32, 256),
-    threads: int = 1,
-    timing: Timing | None = None,
     command: str | None = None,
     notify: Callable[[str], None] = lambda message: None,
 ) -> Report:
-    """A report over the bundles' graphs in these precisions, all measured in one run.
+    """A report over the bundles' graphs, all measured in one run.
 
-    `data` is an .npz with an array (N, *shape) per modality, `target` (see `Task`) and optionally `groups` (N,).
-    Without it the golden inputs of the first bundle of each modality are timed, and no accuracy is measured. A bundle
-    that lacks a precision is measured in those that it has. InputError: different tasks, data that do not fit.
+    `data` is an .npz with an array (N, *shape) per modality, `target` (see `Task`) and optionally `groups` (N,), or a
+    folder with such a file `<modality>.npz` for each. Without it the golden inputs of the first bundle of each modality
+    are timed, and no accuracy is measured. A bundle that lacks a precision is measured in those that it has.
+    InputError: different tasks, data that do not fit.
     """
-    bundles = [open_bundle(folder) for folder in folders]
+    plan, bundles = plan or Plan(), [open_bundle(folder) for folder in folders]
     first = bundles[0]
     for bundle in bundles[1:]:
         if bundle.task != first.task:
             raise InputError(
                 f"{bundle.folder} predicts {bundle.task.name!r}, {first.folder} {first.task.name!r}: one task at a time"
             )
-    arrays = _golden_inputs(bundles) if data is None else _read_data(data, bundles)
+    modalities = {bundle.modality.name: bundle.modality for bundle in bundles}
+    inputs = inputs_of(bundles, data)
+    entries = _entries(bundles, plan.precisions)
     results = bench_graphs(
-        _entries(bundles, precisions),
-        arrays,
-        arrays.get("target"),
-        arrays.get("groups"),
-        batches=batches,
-        threads=threads,
-        timing=timing,
-        notify=notify,
-    )
-    failed = [
-        f"{bundle.folder} failed the gate {name!r} when it was built."
-        for bundle in bundles
-        for name in bundle.failed_gates
-    ]
+        entries, inputs, batches=plan.batches, threads=plan.threads, backend=plan.backend,
+        timing=plan.timing, energy=plan.energy, notify=notify,
+    )  # fmt: skip
     return make_report(
         dataset=None if data is None else data.name,
-        modality=", ".join(dict.fromkeys(bundle.modality.name for bundle in bundles)),
+        modality=", ".join(modalities),
         task=first.task,
         protocol=None,
         results=results,
         command=command,
-        warnings=failed,
-    )
+        warnings=_failed_gates(bundles),
+        scenarios=run_scenarios(
+            entries, inputs, plan.scenarios, results, threads=plan.threads, backend=plan.backend, timing=plan.timing,
+            bound_s=plan.latency_ms and plan.latency_ms / 1e3, notify=notify,
+        ),
+        cold_start=_cold_starts(entries, inputs, plan, notify),
+        sustained=_sustained(entries, inputs, plan, notify) if plan.minutes else (),
+        settings=asdict(plan.timing) | {"batches": list(plan.batches), "threads": list(plan.threads)},
+    )  # fmt: skip
+
+
+def _failed_gates(bundles: Sequence[Bundle]) -> list[str]:
+    return [
+        f"{bundle.folder} failed the gate {name!r} when it was built."
+        for bundle in bundles
+        for name in bundle.failed_gates
+    ]
+
+
+def _cold_starts(
+    entries: Sequence[Entry], inputs: Mapping[str, Inputs], plan: Plan, notify: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    notify("cold starts")
+    graphs = [(entry.graph, {entry.modality: inputs[entry.modality].x.shape[1:]}) for entry in entries]
+    starts = cold_starts(graphs, backend=plan.backend, threads=plan.threads[0])
+    about = [identity(entry, plan.backend) | {"threads": plan.threads[0]} for entry in entries]
+    return [row | start for row, start in zip(about, starts, strict=True) if start is not None]
+
+
+def _sustained(
+    entries: Sequence[Entry], inputs: Mapping[str, Inputs], plan: Plan, notify: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """One engine after the other, at the first batch size and thread count: heat and power are theirs alone."""
+    rows, batch, threads = [], plan.batches[0], plan.threads[0]
+    for entry in entries:
+        notify(f"{entry.method} {entry.precision} at batch {batch} for {plan.minutes:g} minutes")
+        engine = open_engine(entry.graph, backend=plan.backend, threads=threads)
+        run = query(engine, entry.modality, batch_of(inputs[entry.modality].x, batch))
+        measured = sustain(run, batch, 60 * plan.minutes, notify)
+        engine.close()
+        rows.append(identity(entry, plan.backend) | {"threads": threads} | measured)
+    return rows
 
 
 def _entries(bundles: Sequence[Bundle], precisions: Sequence[str]) -> list[Entry]:
@@ -82,32 +145,46 @@ def _entries(bundles: Sequence[Bundle], precisions: Sequence[str]) -> list[Entry
     return entries
 
 
-def _golden_inputs(bundles: Sequence[Bundle]) -> dict[str, Array]:
-    return {bundle.modality.name: bundle.golden()["input"] for bundle in reversed(bundles)}
+def inputs_of(bundles: Sequence[Bundle], data: Path | None) -> dict[str, Inputs]:
+    """Inputs by modality: from `data` (see `bench_bundles`), or the golden ones of the first bundle of each."""
+    modalities = {bundle.modality.name: bundle.modality for bundle in bundles}
+    return _golden_inputs(bundles) if data is None else _read_data(data, modalities)
 
 
-def _read_data(path: Path, bundles: Sequence[Bundle]) -> dict[str, Array]:
-    """The arrays of the .npz, checked against the bundles' modalities."""
+def _golden_inputs(bundles: Sequence[Bundle]) -> dict[str, Inputs]:
+    return {bundle.modality.name: Inputs(bundle.golden()["input"]) for bundle in reversed(bundles)}
+
+
+def _read_data(path: Path, modalities: Mapping[str, Modality]) -> dict[str, Inputs]:
+    """Inputs by modality, from one file for all or from a folder with one for each."""
+    files = {name: inside(path, f"{name}.npz") if path.is_dir() else path for name in modalities}
+    opened = {file: _read_arrays(file) for file in dict.fromkeys(files.values())}
+    return {name: _inputs(files[name], opened[files[name]], modality) for name, modality in modalities.items()}
+
+
+def _read_arrays(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays: dict[str, Array] = {name: archive[name] for name in archive.files}
+            return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise InputError(f"{path} is missing") from None
     # A lone .npy is no context manager: AttributeError on Python 3.10, TypeError from 3.11.
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is not an .npz of plain arrays: {error}") from None
-    wanted = {bundle.modality.name: bundle.modality for bundle in bundles}
-    for name in [*wanted, "target"]:
+
+
+def _inputs(path: Path, arrays: Mapping[str, Array], modality: Modality) -> Inputs:
+    """The arrays of one modality, checked."""
+    for name in (modality.name, "target"):
         if name not in arrays:
             raise InputError(f"{path} has no array {name!r}; it holds {', '.join(sorted(arrays)) or 'nothing'}")
-    samples = len(arrays["target"]) if arrays["target"].ndim else 0
-    for name, modality in wanted.items():
-        _check(path, name, arrays[name], (samples, *modality.shape))
-    if "groups" in arrays and arrays["groups"].shape != (samples,):
-        raise InputError(f"{path}: groups has shape {arrays['groups'].shape}; it must be {(samples,)}")
-    return arrays
-
-
-def _check(path: Path, name: str, array: np.ndarray[Any, Any], shape: tuple[int, ...]) -> None:
-    if array.shape != shape or array.dtype.kind not in "iuf":
-        raise InputError(f"{path}: {name} is {array.dtype} of shape {array.shape}; it must be numbers of shape {shape}")
+    x, target, groups = arrays[modality.name], arrays["target"], arrays.get("groups")
+    samples = len(target) if target.ndim else 0
+    shape = (samples, *modality.shape)
+    if x.shape != shape or x.dtype.kind not in "iuf":
+        raise InputError(
+            f"{path}: {modality.name} is {x.dtype} of shape {x.shape}; it must be numbers of shape {shape}"
+        )
+    if groups is not None and groups.shape != (samples,):
+        raise InputError(f"{path}: groups has shape {groups.shape}; it must be {(samples,)}")
+    return Inputs(x, target, groups)

@@ -7,7 +7,9 @@ A condition is `QUANTITY`, `>` or `<`, and a change from the first report to the
     size>+1000      the model grew by more than 1000 bytes
 
 With `%` the change is relative; without, it is in the quantity's unit: milliseconds, points, samples per second, mJ,
-bytes, MiB. A condition holds if it holds for any pair of rows.
+bytes, MiB. A condition holds if it holds for any pair of rows. A gate must not pass unseen: where the second report
+lacks a row or a figure that the first one has, the condition counts as failed; where only the first one lacks it, that
+is said.
 """
 
 import re
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge.benchmarks import figures
-from edge.benchmarks.report import Report, Row, columns, graph_key, graph_name
+from edge.benchmarks.report import Report, Row, columns, graph_key, run_name
 from edge.errors import InputError
 
 POINTS = 100  # per 1 of a metric
@@ -31,6 +33,7 @@ QUANTITIES: dict[str, Callable[[Row], float | None]] = {
     "size": lambda row: row["model_bytes"],
     "memory": lambda row: row["peak_rss_mb"],
 }
+Interval = list[float] | None
 _CONDITION = re.compile(r"\s*(\w+)\s*([<>])\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*(%?)\s*")
 
 
@@ -56,6 +59,22 @@ class Change:
 
     before: float | None
     after: float | None
+    before_ci95: Interval = None
+    after_ci95: Interval = None
+
+    @property
+    def interval(self) -> Interval:
+        """What the change can be if both values are anywhere in their 95 % intervals: wider than 95 %, never less."""
+        if self.before_ci95 is None or self.after_ci95 is None:
+            return None
+        return [self.after_ci95[0] - self.before_ci95[1], self.after_ci95[1] - self.before_ci95[0]]
+
+    @property
+    def percent_interval(self) -> Interval:
+        """`interval` of the first value."""
+        if self.interval is None or not self.before:
+            return None
+        return [100 * end / abs(self.before) for end in self.interval]
 
     @property
     def absolute(self) -> float | None:
@@ -64,12 +83,17 @@ class Change:
 
     @property
     def percent(self) -> float | None:
-        """Of the first; None from 0."""
+        """Of the first; None from 0 to anything else."""
+        if self.absolute == 0:
+            return 0.0
         return None if self.absolute is None or not self.before else 100 * self.absolute / abs(self.before)
 
-    def to_json(self) -> dict[str, float | None]:
+    def to_json(self) -> dict[str, Any]:
         """The entry in the comparison's JSON."""
-        return {"before": self.before, "after": self.after, "absolute": self.absolute, "percent": self.percent}
+        return {
+            "before": self.before, "after": self.after, "absolute": self.absolute, "percent": self.percent,
+            "before_ci95": self.before_ci95, "after_ci95": self.after_ci95, "interval": self.interval,
+        }  # fmt: skip
 
 
 def parse_condition(text: str) -> Condition:
@@ -101,17 +125,20 @@ def compare(before: Report, after: Report, conditions: Sequence[Condition] = ())
         )
     rows = []
     for key in both:
-        changes = {name: Change(get(first[key]), get(second[key])) for name, get in QUANTITIES.items()}
-        rows.append(
-            {"name": graph_name(first[key], before), "row": first[key], "after": second[key], "changes": changes}
-        )
+        changes = {name: _change(name, first[key], second[key]) for name in QUANTITIES}
+        rows.append({"name": run_name(first[key], before), "row": first[key], "after": second[key], "changes": changes})
+    gone = [_name(key) for key in first if key not in second]
+    verdicts = [_verdict(condition, rows) for condition in conditions]
+    failed = [said for found, _ in verdicts for said in found]
+    if conditions:
+        failed += [f"B has no row to check: {name}" for name in gone]
     return {
         "metric": before["metric"],
         "rows": rows,
-        "only_before": [_name(key) for key in first if key not in second],
+        "only_before": gone,
         "only_after": [_name(key) for key in second if key not in first],
-        "warnings": _differences(before, after),
-        "failed": [said for condition in conditions for said in _failures(condition, rows)],
+        "warnings": _differences(before, after) + [said for _, found in verdicts for said in found],
+        "failed": failed,
     }
 
 
@@ -126,7 +153,12 @@ def comparison_json(comparison: dict[str, Any]) -> dict[str, Any]:
 
 
 def comparison_table(comparison: dict[str, Any]) -> str:
-    """Text for a terminal: one line per pair, `before → after (change)`."""
+    """Text for a terminal."""
+    return columns(comparison_lines(comparison), left=1)
+
+
+def comparison_lines(comparison: dict[str, Any]) -> list[list[str]]:
+    """Cells, the first line the head: one line per pair, `before → after (change [interval])`."""
     metric = figures.metric_name(comparison["metric"]["name"])
     lines = [["student", "batch", "p50 ms", "p99 ms", f"{metric} [95 %]", "points", "model"]]
     for row in comparison["rows"]:
@@ -139,11 +171,24 @@ def comparison_table(comparison: dict[str, Any]) -> str:
                 _arrow(changes["p50"], figures.milliseconds),
                 _arrow(changes["p99"], figures.milliseconds),
                 f"{_measured(before)} → {_measured(after)}",
-                figures.NOT_MEASURED if points is None else f"{points:+.2f}",
+                figures.NOT_MEASURED if points is None else f"{points:+.2f}{_between(changes['metric'].interval)}",
                 _arrow(changes["size"], figures.size),
             ]
         )
-    return columns(lines, left=1)
+    return lines
+
+
+def _change(name: str, before: Row, after: Row) -> Change:
+    value = QUANTITIES[name]
+    return Change(value(before), value(after), _interval(name, before), _interval(name, after))
+
+
+def _interval(name: str, row: Row) -> Interval:
+    """The quantity's 95 % interval, in its unit; None for those that have none."""
+    if name == "metric":
+        return None if row["metric_ci95"] is None else [POINTS * end for end in row["metric_ci95"]]
+    interval: Interval = (row["latency_ms"].get("ci95") or {}).get(name)
+    return interval
 
 
 def _measured(row: Row) -> str:
@@ -152,7 +197,13 @@ def _measured(row: Row) -> str:
 
 def _arrow(change: Change, said: Callable[[Any], str]) -> str:
     text = f"{said(change.before)} → {said(change.after)}"
-    return text if change.percent is None else f"{text} ({change.percent:+.1f} %)"
+    if change.percent is None:
+        return text
+    return f"{text} ({change.percent:+.1f} %{_between(change.percent_interval)})"
+
+
+def _between(interval: Interval) -> str:
+    return "" if interval is None else f" [{interval[0]:+.1f}, {interval[1]:+.1f}]"
 
 
 def _rows_by_key(report: Report) -> dict[tuple[Any, ...], Row]:
@@ -169,20 +220,26 @@ def _some(rows: dict[tuple[Any, ...], Row]) -> str:
     return "; ".join(_name(key) for key in list(rows)[:3]) or "none"
 
 
-def _failures(condition: Condition, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """One sentence for each pair of rows for which the condition holds."""
-    verdicts = [(row, condition.holds(row["changes"][condition.quantity])) for row in rows]
-    if all(held is None for _, held in verdicts):
+def _verdict(condition: Condition, rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Sentences for the pairs of rows for which the condition holds or B lacks the figure; for those A lacks it in."""
+    held = [(row, condition.holds(row["changes"][condition.quantity])) for row in rows]
+    if all(found is None for _, found in held):
         raise InputError(
             f"the condition {condition.text!r} cannot be checked: no pair of rows has {condition.quantity} in both"
         )
-    found = []
-    for row, held in verdicts:
-        if held:
-            change = row["changes"][condition.quantity]
+    failed, unknown = [], []
+    for row, found in held:
+        change, where = row["changes"][condition.quantity], f"{row['name']} at batch {row['row']['batch']}"
+        if found:
             size = f"{change.percent:+.1f} %" if condition.relative else f"{change.absolute:+.4g}"
-            found.append(f"{condition.text}: {row['name']} at batch {row['row']['batch']} changed by {size}")
-    return found
+            failed.append(f"{condition.text}: {where} changed by {size}")
+        elif found is None and change.before is None:
+            unknown.append(f"{condition.text} was not checked for {where}: A has no {condition.quantity}.")
+        elif found is None and change.after is None:
+            failed.append(f"{condition.text}: {where} has no {condition.quantity} in B, A has {change.before:.4g}")
+        elif found is None:
+            failed.append(f"{condition.text}: {where} rose from 0, of which no percentage can be told")
+    return failed, unknown
 
 
 def _differences(before: Report, after: Report) -> list[str]:

@@ -4,7 +4,9 @@ NOT_MEASURED = "n/a"
 METRIC_NAMES = {
     "macro_recall": "average accuracy",
     "f1_macro": "F1 (macro)",
+    "f1_micro": "F1 (micro)",
     "r2": "R²",
+    "rmse": "RMSE",
 }
 
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from html import escape
 
 from edge.benchmarks import figures, palette
-from edge.benchmarks.report import Report, Row, by_graph, graph_name, method_name
+from edge.benchmarks.report import Report, Row, by_graph, method_name, run_name
 
 WIDTH, HEIGHT, TOP, BOTTOM = 480, 78, 22, 74
-STYLE = """.histogram text{font:14px system-ui,-apple-system,"Segoe UI",sans-serif;fill:var(--muted)}
+STYLE = """.histogram text{font:15px system-ui,-apple-system,"Segoe UI",sans-serif;fill:var(--muted)}
 .histogram .label{font-weight:600}
 .histogram .base{stroke:var(--line)}
 .histogram .median{stroke:var(--ink);stroke-width:1.5}
@@ -32,7 +32,7 @@ def histograms(report: Report) -> str | None:
     pictures = [
         _histogram(
             row,
-            graph_name(row, report),
+            run_name(row, report),
             palette.series(methods.index(method_name(row, report))),
             [_x(edge, low, high) for edge in edges],
             _x(1, low, high),

@@ -1,28 +1,34 @@
-"""How long an engine takes: monotonic clock, warm-up by time, the garbage collector off, one thread of ours.
+"""How long something takes: monotonic clock, warm-up by time, the garbage collector off, one thread of ours.
 
-What is timed is `Engine.run` on arrays that already exist: from sensor values in memory to predictions in memory, with
-the checks of the inputs, without reading files. Engines that will be compared are measured in one run, in turns of a
-few milliseconds, so that drifting clocks and other load hit all of them alike: a ratio of two medians from one run
-means something, a ratio of two runs may not.
+For an engine two times come out of every run:
+
+- end to end: from sensor values in memory, of the type in which they come, to predictions in memory: conversion to
+  float32, the checks of the inputs, the graph. No file is read.
+- the parts: the graph alone, and the copies to and from an accelerator where there is one.
+
+What will be compared is measured in one run, in turns of a few milliseconds, so that drifting clocks and other load hit
+all of them alike: a ratio of two medians from one run means something, a ratio of two runs may not.
 """
 
 import contextlib
 import gc
 import time
-from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from edge.benchmarks.statistics import samples_needed
-from edge.deploy.engine import Engine
+from edge.deploy.engine import Engine, Parts
 
-Inputs = dict[str, npt.NDArray[np.float32]]
+Array = npt.NDArray[Any]
 Key = TypeVar("Key", bound=Hashable)
+# Does the work once; says how long its parts took if it knows.
+Run = Callable[[], Parts | None]
 
-# One turn of an engine. Long beside the cost of a switch, short beside changes of the clock.
+# One turn. Long beside the cost of a switch, short beside changes of the clock.
 TURN_NS = 20_000_000
 
 
@@ -36,60 +42,79 @@ class Timing:
     max_duration_s: float = 3.0  # ends a slow engine before min_samples; the percentiles that it misses are then null
 
 
-def measure(engine: Engine, inputs: Inputs, timing: Timing | None = None) -> list[float]:
-    """Latencies of one engine in seconds; see `measure_together`."""
-    return measure_together({"engine": (engine, inputs)}, timing)["engine"]
+@dataclass
+class Times:
+    """Seconds of each run in the order of measuring, and its parts where the engine tells them."""
+
+    seconds: list[float] = field(default_factory=list)
+    parts: list[Parts] = field(default_factory=list)
+    total_s: float = 0.0
 
 
-def measure_together(
-    engines: Mapping[Key, tuple[Engine, Inputs]], timing: Timing | None = None
-) -> dict[Key, list[float]]:
-    """Latencies of several engines in seconds, measured in turns until each has what `timing` asks for.
+def query(engine: Engine, modality: str, x: Array) -> Run:
+    """One prediction of the samples x (n, *shape) end to end."""
+    run_in_parts = getattr(engine, "run_in_parts", None)
 
-    An engine that is done goes on taking its turns while another is not, so that all see the same conditions. The first
-    run of a turn is not counted: it pays for the caches that the engine before has filled.
+    def parted() -> Parts | None:
+        parts: Parts = run_in_parts({modality: np.ascontiguousarray(x, np.float32)})[1]  # type: ignore[misc]
+        return parts
+
+    def whole() -> None:
+        engine.run({modality: np.ascontiguousarray(x, np.float32)})
+
+    return whole if run_in_parts is None else parted
+
+
+def measure_together(runs: Mapping[Key, Run], timing: Timing | None = None) -> dict[Key, Times]:
+    """Times of several runs, measured in turns until each has what `timing` asks for.
+
+    One that is done goes on taking its turns while another is not, so that all see the same conditions. The first run
+    of a turn is not counted: it pays for the caches that the one before has filled.
     """
     timing = timing or Timing()
-    seconds: dict[Key, list[float]] = {key: [] for key in engines}
-    with _undisturbed():
-        for engine, inputs in engines.values():
-            _warm_up(engine, inputs, timing.warmup_s)
-        while any(_wants_more(samples, timing) for samples in seconds.values()):
-            for key, (engine, inputs) in engines.items():
-                seconds[key] += _turn(engine, inputs)
-    return seconds
+    times: dict[Key, Times] = {key: Times() for key in runs}
+    with undisturbed():
+        for run in runs.values():
+            warm_up(run, timing.warmup_s)
+        while any(_wants_more(found, timing) for found in times.values()):
+            for key, run in runs.items():
+                _turn(run, times[key])
+    return times
 
 
-def _wants_more(samples: list[float], timing: Timing) -> bool:
-    spent = sum(samples)
-    enough = spent >= timing.min_duration_s and len(samples) >= timing.min_samples
-    return not enough and spent < timing.max_duration_s
+def _wants_more(found: Times, timing: Timing) -> bool:
+    enough = found.total_s >= timing.min_duration_s and len(found.seconds) >= timing.min_samples
+    return not enough and found.total_s < timing.max_duration_s
 
 
-def _warm_up(engine: Engine, inputs: Inputs, duration_s: float) -> None:
+def warm_up(run: Run, duration_s: float) -> None:
+    """Run for so long, at least once."""
     end = time.perf_counter() + duration_s
-    engine.run(inputs)
+    run()
     while time.perf_counter() < end:
-        engine.run(inputs)
+        run()
 
 
-def _turn(engine: Engine, inputs: Inputs) -> list[float]:
+def _turn(run: Run, times: Times) -> None:
     """One uncounted run, then runs for TURN_NS, at least one."""
-    run, clock = engine.run, time.perf_counter_ns
-    run(inputs)
-    samples = []
+    clock = time.perf_counter_ns
+    run()
     end = clock() + TURN_NS
     while True:
         before = clock()
-        run(inputs)
+        parts = run()
         after = clock()
-        samples.append((after - before) / 1e9)
+        seconds = (after - before) / 1e9
+        times.seconds.append(seconds)
+        times.total_s += seconds
+        if parts is not None:
+            times.parts.append(parts)
         if after >= end:
-            return samples
+            return
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """The garbage collector is off inside, and as it was afterwards."""
     was_on = gc.isenabled()
     gc.collect()

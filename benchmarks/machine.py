@@ -31,7 +31,7 @@ def machine_facts() -> dict[str, Any]:
         "load_average": list(os.getloadavg()),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "versions": {"python": platform.python_version()}
-        | {name: found for name in PACKAGES if (found := _version(name))},
+        | {name: found for name in PACKAGES if (found := version(name))},
     }
 
 
@@ -122,7 +122,8 @@ def _power_mode() -> str | None:
     return None
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """Of an installed package; None if it is not there."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

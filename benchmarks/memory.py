@@ -7,15 +7,13 @@ measures latency cannot tell: it holds every engine at once, and in `edge build`
 """
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-import edge
+from edge.benchmarks.fresh import fresh_process
 from edge.benchmarks.machine import peak_rss_mb
 from edge.deploy.engine import open_engine
 
@@ -28,16 +26,7 @@ def peak_memory(
     `shapes` gives the shape of one sample per input.
     """
     arguments = [str(Path(graph).resolve()), backend, str(threads), json.dumps(shapes), *map(str, sorted(batches))]
-    child = subprocess.run(
-        [sys.executable, "-m", "edge.benchmarks.memory", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        # `-m` looks for modules in the current folder first, which may be a bundle from somebody else.
-        cwd=Path(edge.__file__).parent.parent,
-        env=os.environ | {"PYTHONSAFEPATH": "1"},
-    )
-    measured = json.loads(child.stdout) if child.returncode == 0 else {}
+    measured = fresh_process("edge.benchmarks.memory", *arguments) or {}
     return {batch: measured.get(str(batch)) for batch in batches}
 
 

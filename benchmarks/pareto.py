@@ -4,7 +4,8 @@
 
 Across: median latency at the smallest batch, on a logarithmic axis. Up: the metric with its 95 % interval. Colour tells
 the method, form the precision (circle FP32, square INT8, diamond others). A filled mark is Pareto-best: no other graph
-is as fast and as good. The dashed line joins those. It is drawn for 480 units, so that it can be read on a phone.
+is as fast and as good. The dashed line joins those. Where energy was measured for every graph, the area of a mark is
+its energy per sample. It is drawn for 480 units, so that it can be read on a phone.
 """
 
 import math
@@ -16,10 +17,11 @@ from pathlib import Path
 
 from edge.benchmarks import figures, palette
 from edge.benchmarks.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Scale
-from edge.benchmarks.report import Report, by_graph, graph_name, method_name, read_report
+from edge.benchmarks.report import Report, by_graph, method_name, read_report, run_name
 from edge.errors import InputError
 from edge.files import write_text
 
+RADIUS, LEAST_RADIUS, LARGEST_RADIUS = 6.0, 4.0, 13.0
 LABEL_HEIGHT = 18
 LABEL_RISE = 11  # names stand above the line of the front
 
@@ -45,6 +47,7 @@ class Point:
     metric: float
     low: float
     high: float
+    energy: float | None = None  # mJ per sample
 
 
 def points(report: Report) -> list[Point]:
@@ -56,7 +59,16 @@ def points(report: Report) -> list[Point]:
         if latency and metric is not None:
             low, high = row["metric_ci95"] or (metric, metric)
             found.append(
-                Point(graph_name(row, report), method_name(row, report), row["precision"], latency, metric, low, high)
+                Point(
+                    run_name(row, report),
+                    method_name(row, report),
+                    row["precision"],
+                    latency,
+                    metric,
+                    low,
+                    high,
+                    row["energy_mj"],
+                )
             )
     return found
 
@@ -84,6 +96,7 @@ def pareto_svg(report: Report) -> str | None:
     best = pareto_best(found, report["metric"]["higher_is_better"])
     scale = Scale([p.latency for p in found], [m for p in found for m in (p.low, p.metric, p.high)])
     colours = {method: palette.series(i) for i, method in enumerate(dict.fromkeys(p.method for p in found))}
+    radii = _radii(found)
     metric = figures.metric_name(report["metric"]["name"])
     first = min(row["batch"] for row in report["results"])
     summary = "; ".join(f"{p.label}: {figures.significant(p.latency)} ms, {p.metric:.3f}" for p in found)
@@ -92,10 +105,14 @@ def pareto_svg(report: Report) -> str | None:
             f'<svg class="pareto" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
             f"<title>{escape(metric)} against latency. {escape(summary)}</title>",
             *_axes(scale, metric, f"median latency at batch {first}, ms (log)"),
+            _energy_legend(found),
             _front(best, scale),
             *(_whisker(p, scale, colours[p.method]) for p in found),
-            *_labels(found, scale, colours),
-            *(_mark(p, scale, colours[p.method], p in best) for p in found),
+            *_labels(found, radii, scale, colours),
+            *(
+                _mark(p, scale, r, colours[p.method], p in best)
+                for p, r in sorted(zip(found, radii, strict=True), key=lambda pair: -pair[1])
+            ),
             "</svg>",
         ]
     )
@@ -148,35 +165,58 @@ def _whisker(p: Point, scale: Scale, colour: str) -> str:
     return f'<path class="whisker" d="{path}" style="stroke:{colour}" fill="none"/>'
 
 
-def _mark(p: Point, scale: Scale, colour: str, filled: bool) -> str:
-    x, y, r = scale.x(p.latency), scale.y(p.metric), 6.0
+def _radii(found: Sequence[Point]) -> list[float]:
+    """Of the marks: area as energy if all of them have one, else all alike. The least ones stay visible."""
+    energies = [p.energy for p in found if p.energy is not None and p.energy > 0]
+    if len(energies) < len(found):
+        return [RADIUS] * len(found)
+    return [max(LEAST_RADIUS, LARGEST_RADIUS * math.sqrt(energy / max(energies))) for energy in energies]
+
+
+def _energy_legend(found: Sequence[Point]) -> str:
+    """What the largest mark stands for; nothing where marks are all alike."""
+    energies = [p.energy for p in found if p.energy is not None and p.energy > 0]
+    if len(energies) < len(found):
+        return ""
+    said = f"area: energy, largest {figures.short(max(energies))} mJ"
+    return f'<text x="{RIGHT}" y="18" text-anchor="end">{said}</text>'
+
+
+def _mark(p: Point, scale: Scale, r: float, colour: str, filled: bool) -> str:
+    x, y = scale.x(p.latency), scale.y(p.metric)
     style = f'class="mark" style="stroke:{colour};fill:{colour if filled else "var(--surface)"}"'
     if p.precision == "fp32":
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r}" {style}/>'
     if p.precision.startswith("int8"):
-        return f'<rect x="{x - 5.5:.1f}" y="{y - 5.5:.1f}" width="11" height="11" rx="1.5" {style}/>'
-    return f'<path d="M{x:.1f} {y - r - 1:.1f}l{r + 1} {r + 1}l-{r + 1} {r + 1}l-{r + 1} -{r + 1}z" {style}/>'
+        half = 0.886 * r  # a square of the circle's area
+        place = f'x="{x - half:.1f}" y="{y - half:.1f}" width="{2 * half:.1f}" height="{2 * half:.1f}"'
+        return f'<rect {place} rx="1.5" {style}/>'
+    d = round(1.253 * r, 1)  # a diamond of the circle's area
+    return f'<path d="M{x:.1f} {y - d:.1f}l{d} {d}l-{d} {d}l-{d} -{d}z" {style}/>'
 
 
-def _labels(found: Sequence[Point], scale: Scale, colours: dict[str, str]) -> list[str]:
+def _labels(found: Sequence[Point], radii: Sequence[float], scale: Scale, colours: dict[str, str]) -> list[str]:
     """The names beside the marks, right of them where there is room; a line leads back from those that had to move."""
     parts = []
     taken: list[tuple[float, float, float]] = []  # left, right, middle height
-    for p in sorted(found, key=lambda p: scale.y(p.metric)):
+    for p, r in sorted(zip(found, radii, strict=True), key=lambda pair: scale.y(pair[0].metric)):
         x, mark_y = scale.x(p.latency), scale.y(p.metric)
         name = p.label if len(p.label) <= 24 else p.label[:23] + "…"
-        width = 8.4 * len(name)
-        side, anchor = (1, "start") if x + 11 + width < WIDTH else (-1, "end")
-        left = x + 11 if side == 1 else x - 11 - width
+        width = 9.3 * len(name)
+        away = r + 5
+        side, anchor = (1, "start") if x + away + width < WIDTH else (-1, "end")
+        left = x + away if side == 1 else x - away - width
         y = max(mark_y - LABEL_RISE, TOP)
         for other_left, other_right, other_y in taken:  # from the top, so that moving down once is enough
             if left < other_right and other_left < left + width and abs(y - other_y) < LABEL_HEIGHT:
                 y = other_y + LABEL_HEIGHT
         taken.append((left, left + width, y))
         if abs(y + LABEL_RISE - mark_y) > 12:
-            parts.append(f'<path class="leader" d="M{x + side * 7:.1f} {mark_y:.1f}L{x + side * 13:.1f} {y:.1f}"/>')
+            parts.append(
+                f'<path class="leader" d="M{x + side * (r + 1):.1f} {mark_y:.1f}L{x + side * (r + 7):.1f} {y:.1f}"/>'
+            )
         parts.append(
-            f'<text class="label" x="{x + side * 11:.1f}" y="{y + 5:.1f}" text-anchor="{anchor}" '
+            f'<text class="label" x="{x + side * away:.1f}" y="{y + 5:.1f}" text-anchor="{anchor}" '
             f'style="fill:{colours[p.method]}">{escape(name)}</text>'
         )
     return parts

@@ -1,6 +1,7 @@
 """report.json, schema `edge.report/1` (edge/schemas/edge.report-1.json): what was measured, where and how."""
 
 import datetime
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -15,6 +16,20 @@ from edge.files import inside, read_json
 from edge.tasks import METRICS, Task
 
 SCHEMA = "edge.report/1"
+# What the figures mean; it stands in every report.
+DEFINITIONS = {
+    "latency_ms": "end to end: from sensor values in memory, of the type in which they come, to predictions in memory: "
+    "conversion to float32, checks of the inputs, the graph; no file is read",
+    "engine_ms": "the graph alone, in the same runs; null where the engine does not tell",
+    "copy_ms": "copies to and from an accelerator, in the same runs; null where nothing is copied",
+    "ci95": "95 % interval of a percentile between two order statistics; successive runs taken as independent",
+    "estimate_ms": "LoadGen's early-stopping estimate: a bound that the percentile is below with 99 % confidence",
+    "throughput_per_s": "samples per second",
+    "energy_mj": "per sample, above what the board draws when it is idle",
+    "peak_rss_mb": "a fresh process that opens the graph and predicts",
+    "cold_start": "fresh processes with files in the page cache; process_ms runs from the start of the interpreter to "
+    "the first prediction",
+}
 Report = dict[str, Any]
 Row = dict[str, Any]
 
@@ -30,11 +45,18 @@ def make_report(
     command: str | None = None,
     warnings: Iterable[str] = (),
     machine: Mapping[str, Any] | None = None,
+    scenarios: Sequence[Row] = (),
+    cold_start: Sequence[Row] = (),
+    sustained: Sequence[Row] = (),
+    settings: Mapping[str, Any] | None = None,
+    following: str | None = None,
 ) -> Report:
     """A report that fits the schema; `results` come from `bench_graphs`, `gates` from `gate`.
 
-    `protocol` says how train and test were parted, `command` is what the user typed. What gives reason to doubt the
-    figures is added to `warnings`. Figures that are not finite become null, all are cut to six significant digits.
+    `protocol` says how train and test were parted, `command` is what the user typed. `scenarios`, `cold_start` and
+    `sustained` come from the modules of these names; `settings` say how long was measured, `following` which command
+    comes next, on the board. What gives reason to doubt
+    the figures is added to `warnings`. Figures that are not finite become null, all are cut to six significant digits.
     """
     machine = dict(machine_facts() if machine is None else machine)
     name, higher_is_better = METRICS[task.kind]
@@ -50,7 +72,13 @@ def make_report(
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "results": list(results),
         "gates": list(gates),
-        "warnings": [*warnings, *doubts(machine, results)],
+        "scenarios": list(scenarios),
+        "cold_start": list(cold_start),
+        "sustained": list(sustained),
+        "settings": None if settings is None else dict(settings),
+        "next": following,
+        "definitions": DEFINITIONS,
+        "warnings": [*warnings, *doubts(machine, results, scenarios, sustained)],
     }
     tidy: Report = _tidy(report)
     validate_report(tidy)
@@ -76,6 +104,7 @@ def validate_report(report: Any, source: str = "report") -> None:
             raise InputError(f"{source}.results[{i}].latency_histogram needs one more edge than counts")
 
 
+@functools.cache
 def published_schema() -> dict[str, Any]:
     """The JSON Schema of a report."""
     found: dict[str, Any] = read_json(Path(str(resources.files("edge") / "schemas" / "edge.report-1.json")))
@@ -114,6 +143,22 @@ def graph_name(row: Row, report: Report) -> str:
     return f"{method_name(row, report)} {row['precision'].upper()}"
 
 
+def run_name(row: Row, report: Report) -> str:
+    """What people call a graph on its engine: "mdico INT8", and what else tells it from the report's other rows."""
+    rows, parts = report["results"], [graph_name(row, report)]
+    if len({other["engine"] for other in rows}) > 1:
+        parts.append(row["engine"])
+    if len({other["threads"] for other in rows}) > 1:
+        parts.append(f"x{row['threads']}")
+    return " ".join(parts)
+
+
+def engine_name(row: Row, rows: Sequence[Row]) -> str:
+    """The row's engine, with its threads where the rows have several counts: "onnxruntime x2"."""
+    several = len({other["threads"] for other in rows}) > 1
+    return f"{row['engine']} x{row['threads']}" if several else str(row["engine"])
+
+
 def table(report: Report) -> str:
     """The report's results for a terminal: one line per graph, smallest batch in full, medians of the others."""
     metric = figures.metric_name(report["metric"]["name"])
@@ -122,13 +167,18 @@ def table(report: Report) -> str:
     first, last = (batches[0], batches[-1]) if batches else (1, 1)
     head = ["method", "precision", "engine", f"{metric} [95 %]", f"p50 ms @{first}", "p90", "p99"]
     head += [f"p50 ms @{batch}" for batch in batches[1:]] + [f"samples/s @{last}", "model"]
+    parted = any(row.get("engine_ms") for row in report["results"])
+    if parted:
+        head.insert(5, "graph alone")
     lines = [head]
     for rows in graphs:
         at = {row["batch"]: row for row in rows}
         row, latency = rows[0], at[first]["latency_ms"] if first in at else {}
-        line = [method_name(row, report), row["precision"].upper(), row["engine"]]
+        line = [method_name(row, report), row["precision"].upper(), engine_name(row, report["results"])]
         line.append(figures.with_interval(row["metric"], row["metric_ci95"]))
         line += [figures.milliseconds(latency.get(name)) for name in ("p50", "p90", "p99")]
+        if parted:
+            line.insert(5, figures.milliseconds((row.get("engine_ms") or {}).get("p50")))
         line += [figures.milliseconds(at[b]["latency_ms"]["p50"] if b in at else None) for b in batches[1:]]
         line += [figures.per_second(at[last]["throughput_per_s"] if last in at else None)]
         lines.append([*line, figures.size(row["model_bytes"])])

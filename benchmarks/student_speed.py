@@ -21,7 +21,7 @@ import click
 import numpy as np
 
 from edge.benchmarks.bench import BATCHES
-from edge.benchmarks.latency import Timing, measure_together
+from edge.benchmarks.latency import Timing, measure_together, query
 from edge.benchmarks.machine import OtherLoad, machine_facts
 from edge.benchmarks.report import columns
 from edge.deploy.engine import open_engine
@@ -87,13 +87,13 @@ def measure(models: "dict[str, onnx.ModelProto]", shape: tuple[int, int], timing
             engines[name] = open_engine(path)
             opened.callback(engines[name].close)
         for batch in BATCHES:
-            inputs = {"series": random.normal(size=(batch, *shape)).astype(np.float32)}
+            x = random.normal(size=(batch, *shape)).astype(np.float32)
             load = OtherLoad()
-            timed = measure_together({name: (engine, inputs) for name, engine in engines.items()}, timing)
+            timed = measure_together({name: query(engine, "series", x) for name, engine in engines.items()}, timing)
             other_load = round(load.cores() or 0.0, 2)
             for row in rows:
-                row["us"][batch] = round(statistics.median(timed[row["graph"]]) * 1e6, 2)
-                row["runs"][batch] = len(timed[row["graph"]])
+                row["us"][batch] = round(statistics.median(timed[row["graph"]].seconds) * 1e6, 2)
+                row["runs"][batch] = len(timed[row["graph"]].seconds)
                 row["other_load"] = max(other_load, row.get("other_load", 0.0))
     return rows
 

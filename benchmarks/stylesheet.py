@@ -31,12 +31,19 @@ th{color:var(--muted);font-weight:500;vertical-align:bottom;white-space:normal}
 tbody tr:last-child td{border-bottom:0}
 th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--surface);padding-left:0}
 td:first-child{font-weight:600}
+.texts td:nth-child(-n+3),.texts th:nth-child(-n+3){text-align:left}
 dl{margin:0;display:grid;grid-template-columns:repeat(auto-fill,minmax(8.5rem,1fr));gap:.6rem 1.25rem}
+.wide{grid-template-columns:repeat(auto-fill,minmax(min(100%,20rem),1fr))}
 dt{color:var(--muted);font-size:.8125rem}
 dd{margin:0;overflow-wrap:anywhere}
 pre{margin:0;padding:.75rem;background:var(--soft);border-radius:8px;overflow-x:auto;font-size:.875rem;line-height:1.5}
 footer{color:var(--muted);font-size:.8125rem;text-align:center}
 @media (max-width:34rem){
+main{padding:1rem .5rem 2rem;gap:.75rem}
+section{padding:.85rem .75rem}
+.scroll{margin:0 -.75rem;padding:0 .75rem}
+figure{margin:0 -.25rem}
+header{padding:0 .25rem}
 .gates li{grid-template-columns:auto 1fr;gap:.1rem .75rem}
 .gates span:last-child{grid-column:2;text-align:left}
 .tiles{grid-template-columns:1fr 1fr}

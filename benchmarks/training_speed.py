@@ -1,16 +1,26 @@
-"""How long one epoch of co-learning takes on one core, and where the time goes.
+"""How fast co-learning trains on one core, beside what bounds it and beside the straightforward implementation.
 
-    python -m edge.benchmarks.training_speed               # the shape of LFMC: 2,320 samples, batch 32, optical + SAR
-    python -m edge.benchmarks.training_speed --data FOLDER # any paired set
+    python -m edge.benchmarks.training_speed                # LFMC's and CropHarvest's shapes, some minutes
+    python -m edge.benchmarks.training_speed --rounds 1     # a look
 
-It runs the loop of `edge train` with all four losses and reads the epochs' own clocks; the parts of a step are taken
-between marks in the same run. Prints a table and one line of JSON. Bar: an epoch under 1.5 s on an idle core.
+For each shape, on noise (time does not depend on the values), with the default recipe and all four losses:
+
+    step / encoders   a whole step of the loop (batch assembly, both modalities, all losses, optimiser) over the bare
+                      forward and backward pass of the encoders on the same batch. Bar: 1.3
+    times baseline    samples per second of an epoch over that of benchmarks/training_baseline.py, which computes the
+                      same losses: values and gradients are compared first. Bar: 5
+    arithmetic        the encoders' multiplications and additions over what a large matrix product reaches here
+
+Everything runs in turns in one process with one thread. Seconds are processor seconds, which other processes on the
+machine disturb less than a wall clock. Prints a table for each shape and one line of JSON.
 """
 
+import functools
 import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +28,22 @@ import click
 import numpy as np
 
 from edge.benchmarks.machine import OtherLoad, machine_facts
-from edge.errors import InputError
+from edge.benchmarks.report import columns
+from edge.sensors import Band, Modality
+from edge.tasks import Task
 
 if TYPE_CHECKING:
+    import torch
+
     from edge.train.paired import PairedSet
 
-SAMPLES, BATCH, BAR = 2320, 32, 1.5
-PARTS = ("batch assembly", "forward", "losses", "backward", "optimiser")
+# Modalities, task, samples and the batch that the recipe takes for a set of the real size.
+SHAPES: dict[str, tuple[dict[str, tuple[int, int]], Task, int, int]] = {
+    "LFMC": ({"optical": (4, 8), "sar": (4, 3)}, Task("regression"), 2320, 32),
+    "CropHarvest": ({"optical": (12, 12), "sar": (12, 2)}, Task("binary", classes=("no crop", "crop")), 2560, 128),
+}
+PARTS = ("batch assembly", "forward", "losses", "backward", "optimiser", "book-keeping")
+STEP_BAR, EPOCH_BAR = 1.3, 5.0
 
 
 class Marks:
@@ -36,74 +55,162 @@ class Marks:
 
     def start(self) -> None:
         """A step begins."""
-        self._last = time.perf_counter()
+        if self.seconds["optimiser"]:
+            self.stop("book-keeping")
+        self._last = time.process_time()
 
     def stop(self, part: str) -> None:
         """`part` is done, the next one begins."""
-        now = time.perf_counter()
+        now = time.process_time()
         self.seconds[part].append(now - self._last)
         self._last = now
 
 
-def measure(data: "PairedSet", samples: int, epochs: int) -> dict[str, Any]:
-    """Seconds of each epoch after one for warming up, and the medians of a step's parts in milliseconds."""
+class Trainer:
+    """One shape: the model, its losses as `edge train` computes them, and clocks in them."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        import torch
+
+        from edge.recipe import Recipe
+        from edge.train.model import CoLearner
+        from edge.train.objectives import CoLearning, Loss
+        from edge.train.samples import load_samples
+        from edge.train.splits import Split
+
+        shapes, task, samples, self.batch = SHAPES[name]
+        self.data, self.folder = random_set(folder / name, shapes, task, samples + 8), folder
+        index = np.arange(samples + 8)
+        self.samples = load_samples(self.data, tuple(shapes), Split(index[:samples], index[samples:], index[samples:]))
+        self.train, self.rest = torch.from_numpy(index[:samples]), torch.from_numpy(index[samples:])
+        self.recipe, self.loss = Recipe(), Loss(task)
+        torch.manual_seed(0)
+        self.model = CoLearner(list(self.data.modalities.values()), task, self.recipe.model)
+        self.objectives = CoLearning(self.loss, self.recipe.objectives)
+
+    def losses(self, index: "torch.Tensor") -> "dict[str, torch.Tensor]":
+        """As in train/methods/method.py."""
+        batch = self.samples.batch(index)
+        return self.objectives(self.model(batch.inputs), batch.target, batch.rows, self.model.heads)
+
+    def epoch(self) -> Marks:
+        """One epoch of the loop, with marks."""
+        import torch
+        from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+        from edge.train.loop import Schedule, fit
+
+        marks = Marks()
+
+        def losses(index: torch.Tensor) -> dict[str, torch.Tensor]:
+            if not self.model.training:
+                return self.losses(index)
+            marks.start()
+            batch = self.samples.batch(index)
+            marks.stop("batch assembly")
+            features = self.model(batch.inputs)
+            marks.stop("forward")
+            parts = self.objectives(features, batch.target, batch.rows, self.model.heads)
+            marks.stop("losses")
+            return parts
+
+        hooks = (
+            register_optimizer_step_pre_hook(lambda *_: marks.stop("backward")),
+            register_optimizer_step_post_hook(lambda *_: marks.stop("optimiser")),
+        )
+        fit(
+            self.model, losses, (self.train, self.rest), Schedule(1, self.batch, self.recipe.training.lr),
+            seed=0, state=self.folder / "state", fingerprint="", label="epoch", resume=False,
+        )  # fmt: skip
+        for hook in hooks:
+            hook.remove()
+        return marks
+
+    def encoders_alone(self) -> Callable[[], None]:
+        """A forward and backward pass of every encoder on one batch, without losses."""
+        import torch
+
+        from edge.train.model import Encoder
+
+        inputs = self.samples.batch(self.train[: self.batch]).inputs
+        pairs = [
+            (encoder, inputs[name])
+            for name, student in self.model.students.items()
+            for encoder in student.modules()
+            if isinstance(encoder, Encoder)
+        ]
+        gradient = torch.randn(self.batch, self.recipe.model.embedding)
+
+        def run() -> None:
+            self.model.train()
+            outputs = [encoder(x) for encoder, x in pairs]
+            torch.autograd.backward(outputs, [gradient] * len(outputs))
+            self.model.zero_grad()
+
+        return run
+
+
+def measure(name: str, rounds: int) -> dict[str, Any]:
+    """A shape's figures; everything in turns, `rounds` epochs of each way after one step to warm up."""
     import torch
-    from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+    from torch.utils.flop_counter import FlopCounterMode
 
-    from edge.recipe import Recipe
-    from edge.train.loop import Schedule, fit
-    from edge.train.model import CoLearner
-    from edge.train.samples import load_samples
-    from edge.train.splits import Split
-    from edge.train.training import choose_modalities, learning
+    from edge.benchmarks.training_baseline import Baseline, check
 
-    recipe, marks, index = Recipe(), Marks(), np.arange(len(data))
-    names = choose_modalities(data, recipe)
-    split = Split(index[:samples], index[samples:], index[samples:])
-    loaded = load_samples(data, names, split)
-    torch.manual_seed(0)
-    model = CoLearner([data.modalities[name] for name in names], data.task, recipe.model)
-    objectives = learning(recipe, data.task, loaded.target[:samples])
-
-    def losses(index: torch.Tensor) -> dict[str, torch.Tensor]:
-        if not model.training:
-            return objectives(model((batch := loaded.batch(index)).inputs), batch.target, batch.rows, model.heads)
-        marks.start()
-        batch = loaded.batch(index)
-        marks.stop("batch assembly")
-        features = model(batch.inputs)
-        marks.stop("forward")
-        parts = objectives(features, batch.target, batch.rows, model.heads)
-        marks.stop("losses")
-        return parts
-
-    hooks = (
-        register_optimizer_step_pre_hook(lambda *_: marks.stop("backward")),
-        register_optimizer_step_post_hook(lambda *_: marks.stop("optimiser")),
-    )
     with tempfile.TemporaryDirectory() as folder:
-        parts = torch.from_numpy(split.train), torch.from_numpy(split.validation)
-        schedule = Schedule(epochs + 1, BATCH, recipe.training.lr)
-        state = Path(folder) / "state.safetensors"
-        history = fit(model, losses, parts, schedule, seed=0, state=state, fingerprint="", label="training speed")
-    for hook in hooks:
-        hook.remove()
-    steps = len(marks.seconds["forward"]) // (epochs + 1)  # those of the first epoch are left out
-    return {
-        "modalities": {name: list(data.modalities[name].shape) for name in names},
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "epoch_s": [record["seconds"] for record in history[1:]],
-        "step_ms": {part: 1e3 * statistics.median(taken[steps:]) for part, taken in marks.seconds.items()},
+        ours = Trainer(Path(folder), name)
+        arguments = ours.data, ours.samples, ours.model, ours.loss, ours.recipe.objectives
+        baselines = {"baseline": Baseline(*arguments, passes=True), "one pass": Baseline(*arguments, passes=False)}
+        for baseline in baselines.values():
+            check(baseline, ours.losses, ours.train[: ours.batch])
+        encoders = ours.encoders_alone()
+        with FlopCounterMode(display=False) as counted:
+            encoders()
+        steps, bare, product = [], [], []
+        epochs: dict[str, list[float]] = {"ours": [], **{key: [] for key in baselines}}
+        for _ in range(rounds):
+            marks = ours.epoch()
+            steps.append(marks)
+            epochs["ours"].append(sum(sum(taken) for taken in marks.seconds.values()))
+            bare += [seconds(encoders) for _ in range(20)]
+            product += [seconds(_product(torch.randn(1024, 1024))) for _ in range(5)]
+            for key, baseline in baselines.items():
+                epochs[key].append(seconds(functools.partial(baseline.epoch, ours.train, ours.batch)))
+    parts = {
+        part: 1e3 * statistics.median([value for marks in steps for value in marks.seconds[part]]) for part in PARTS
     }
+    gflops = 2 * 1024**3 / 1e9 / statistics.median(product)
+    rates = {key: len(ours.train) / statistics.median(taken) for key, taken in epochs.items()}
+    alone = 1e3 * statistics.median(bare)
+    return {
+        "modalities": {key: list(modality.shape) for key, modality in ours.data.modalities.items()},
+        "samples": len(ours.train), "batch": ours.batch,
+        "parameters": sum(parameter.numel() for parameter in ours.model.parameters()),
+        "step_ms": parts, "encoders_ms": alone, "step_ratio": sum(parts.values()) / alone,
+        "encoders_gflop": counted.get_total_flops() / 1e9, "gemm_gflops": gflops,
+        "bound_ms": 1e3 * counted.get_total_flops() / 1e9 / gflops,
+        "epoch_s": epochs, "samples_per_s": rates,
+        "times_baseline": rates["ours"] / rates["baseline"], "times_one_pass": rates["ours"] / rates["one pass"],
+    }  # fmt: skip
 
 
-def random_set(folder: Path) -> "PairedSet":
-    """Noise in the shape of LFMC: 2,578 samples, optical 4 x 8, SAR 4 x 3, one value to predict."""
-    from edge.sensors import Band, Modality
-    from edge.tasks import Task
+def seconds(work: Callable[[], Any]) -> float:
+    """Processor seconds."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def _product(matrix: "torch.Tensor") -> Callable[[], "torch.Tensor"]:
+    return lambda: matrix @ matrix
+
+
+def random_set(folder: Path, shapes: dict[str, tuple[int, int]], task: Task, n: int) -> "PairedSet":
+    """Noise in the shape of a real set: `n` samples that have every modality, nothing missing."""
     from edge.train.paired import write_paired_set
 
-    generator, shapes = np.random.default_rng(0), {"optical": (4, 8), "sar": (4, 3)}
+    generator = np.random.default_rng(0)
+    regression = task.kind == "regression"
     return write_paired_set(
         folder,
         name="random",
@@ -111,51 +218,46 @@ def random_set(folder: Path) -> "PairedSet":
             name: Modality(name, tuple(Band(f"{name}{i}") for i in range(shape[1])), ("time", "band"), shape)
             for name, shape in shapes.items()
         },
-        arrays={name: generator.normal(size=(2578, *shape)).astype(np.float32) for name, shape in shapes.items()},
-        target=generator.normal(size=2578).astype(np.float32),
-        task=Task("regression"),
-        groups=np.arange(2578),
-        source={"title": "noise in the shape of LFMC"},
+        arrays={name: generator.normal(size=(n, *shape)).astype(np.float32) for name, shape in shapes.items()},
+        target=generator.normal(size=n).astype(np.float32) if regression else generator.integers(0, 2, n),
+        task=task,
+        groups=np.arange(n),
+        source={"title": "noise"},
     )
 
 
+def table(name: str, found: dict[str, Any]) -> str:
+    """For people."""
+    step = sum(found["step_ms"].values())
+    lines = [
+        *([part, f"{milliseconds:.2f} ms", ""] for part, milliseconds in found["step_ms"].items()),
+        ["whole step", f"{step:.2f} ms", ""],
+        ["encoders alone", f"{found['encoders_ms']:.2f} ms", f"step / encoders {found['step_ratio']:.2f} ({STEP_BAR})"],
+        ["their arithmetic", f"{found['bound_ms']:.2f} ms",
+         f"{found['encoders_gflop']:.2f} GFLOP at {found['gemm_gflops']:.0f} GFLOPS"],
+    ]  # fmt: skip
+    for key, text in (("ours", ""), ("baseline", "times_baseline"), ("one pass", "times_one_pass")):
+        ratio = f"ours {found[text]:.2f} times{f' ({EPOCH_BAR:g})' if key == 'baseline' else ''}" if text else ""
+        lines.append([f"epoch, {key}", f"{found['samples_per_s'][key]:.0f}/s", ratio])
+    shapes = " + ".join(f"{a} x {b}" for a, b in found["modalities"].values())
+    return f"{name}, {shapes}, {found['samples']} samples, batch {found['batch']}\n" + columns(lines, left=1)
+
+
 @click.command()
-@click.option(
-    "--data", default="lfmc", show_default=True, help="A paired set; noise of its shape where lfmc is absent."
-)
-@click.option("--epochs", default=7, show_default=True, help="Epochs to time, after one to warm up.")
-@click.option("--threads", default=1, show_default=True, help="Threads of torch.")
-def main(data: str, epochs: int, threads: int) -> None:
-    """Time epochs of co-learning."""
+@click.option("--rounds", default=3, show_default=True, help="Epochs of each way, in turns.")
+def main(rounds: int) -> None:
+    """Time training of both shapes."""
     import torch
 
-    from edge.train.datasets import resolve
-
-    torch.set_num_threads(threads)
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            paired = resolve(data)
-        except InputError:
-            if data != "lfmc":
-                raise
-            paired = random_set(Path(folder) / "random")
-        load, samples = OtherLoad(), min(SAMPLES, int(0.9 * len(paired)))
-        found = measure(paired, samples, epochs)
-        others = load.cores()
-    epoch = statistics.median(found["epoch_s"])
-    click.echo(f"{paired.name}: {samples} samples, batch {BATCH}, {found['modalities']}, {threads} thread(s)")
-    spread = f"{min(found['epoch_s']):.3f} to {max(found['epoch_s']):.3f} s"
-    click.echo(f"epoch            {epoch:8.3f} s   (median of {epochs}, {spread}; bar {BAR} s)")
-    click.echo(f"throughput       {samples / epoch:8.0f} samples/s")
-    for part, milliseconds in found["step_ms"].items():
-        click.echo(f"{part:16s} {milliseconds:8.2f} ms per step")
-    if others is not None:
-        click.echo(f"other processes  {others:8.2f} cores busy meanwhile")
+    torch.set_num_threads(1)
+    load, shapes = OtherLoad(), {}
+    for name in SHAPES:
+        shapes[name] = measure(name, rounds)
+        click.echo(table(name, shapes[name]) + "\n")
     machine = machine_facts()
     machine["versions"]["torch"] = torch.__version__
-    facts = {"benchmark": "training_speed", "data": paired.name, "samples": samples, "batch": BATCH, "threads": threads}
-    median = {"epoch_s_median": epoch, "samples_per_s": samples / epoch, "other_cores": others}
-    click.echo(json.dumps(facts | found | median | {"machine": machine}))
+    facts = {"benchmark": "training_speed", "threads": 1, "other_cores": load.cores(), "machine": machine}
+    click.echo(json.dumps(facts | {"shapes": shapes}))
 
 
 if __name__ == "__main__":

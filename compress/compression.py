@@ -13,38 +13,41 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge.compress.fold import FoldedStudent
-from edge.compress.placement import PLACEMENTS
-from edge.compress.quantize import LayerRange, float_layers, layer_ranges, quantize
+from edge.compress.placement import PLACEMENTS, Placement
+from edge.compress.quantize import InputRange, float_layers, layer_ranges, quantize, range_from_json
 from edge.errors import InputError
 from edge.files import check_replaceable, read_json, write_json
-from edge.recipe import Recipe
-from edge.tasks import Task
+from edge.recipe import CO_LEARNED, Recipe
 from edge.train import checkpoint
+from edge.train.encoders import no_int8
+from edge.train.encoders.blocks import Add
 from edge.train.fingerprint import code_version, fingerprint, is_current
 from edge.train.loop import Schedule, fit
+from edge.train.methods.soft_targets import distillation
 from edge.train.model import CoLearner, Features
 from edge.train.objectives import mean
 from edge.train.paired import PairedSet
 from edge.train.samples import Samples, load_samples, usable
-from edge.train.splits import split_indices
-from edge.train.training import Trained, batch_size, learning, to_units
+from edge.train.splits import Split
+from edge.train.structure import PARTS, Views, views_of
+from edge.train.training import Trained, batch_size, learning, split_of, to_units
 
 FACTS = "compression.json"
 WEIGHTS = "students.safetensors"
+FEATURES = "features.safetensors"
 STATE = "state.safetensors"
 
 
 @dataclass
 class Compressed:
-    """Fine-tuned students of all modalities: float weights, and the trained range of each quantized layer."""
+    """Fine-tuned students of all modalities: float weights, and the trained ranges of what is quantized."""
 
     folder: Path
     students: dict[str, FoldedStudent]
-    ranges: dict[str, dict[str, LayerRange]]
+    ranges: dict[str, dict[str, InputRange]]
     # target -> modality -> predictions (n, K) of the fake-quantized student for the test samples
     references: dict[str, dict[str, Tensor]]
     facts: dict[str, Any]  # compression.json
@@ -86,10 +89,13 @@ class QuantizedCoLearner(nn.Module):
 
 def compress(data: PairedSet, trained: Trained, recipe: Recipe, folder: Path, *, resume: bool = True) -> Compressed:
     """Compress what is not compressed yet: a folder with the same fingerprint is loaded, a started one is continued."""
-    if trained.recipe.method not in ("mdico", "released"):
+    if trained.recipe.method not in CO_LEARNED:
         raise InputError(
-            f"method {trained.recipe.method!r} has no co-learned students; compress one of mdico, released"
+            f"method {trained.recipe.method!r} has no co-learned students; compress one of {', '.join(CO_LEARNED)}"
         )
+    reasons = [no_int8(modality, trained.recipe.model) for modality in trained.modalities.values()]
+    if all(reasons):
+        raise InputError(f"nothing can be compressed: {'; '.join(filter(None, reasons))}; train another --encoder")
     code = code_version(Path(__file__).parent)
     mark = fingerprint(trained.facts["fingerprint"], recipe.to_json()["compression"], code)
     if resume and is_current(folder / FACTS, mark):
@@ -97,7 +103,7 @@ def compress(data: PairedSet, trained: Trained, recipe: Recipe, folder: Path, *,
     if not (folder / STATE).exists():
         check_replaceable(folder, FACTS)
     settings = recipe.compression
-    split = split_indices(data, trained.recipe.fold, trained.recipe.folds)
+    split = split_of(data, trained.recipe)
     samples = load_samples(data, tuple(trained.modalities), split)
     train, validation = usable(samples, split)
     torch.set_num_threads(trained.recipe.training.threads)
@@ -124,6 +130,7 @@ def compress(data: PairedSet, trained: Trained, recipe: Recipe, folder: Path, *,
         model, losses, (train, validation), schedule,
         seed=recipe.seed, state=folder / STATE, fingerprint=mark, label="compress", resume=resume,
     )  # fmt: skip
+    _save_features(folder, model, samples, split)
     _save(folder, trained, model, samples, torch.from_numpy(split.test), mark, history)
     return load_compressed(folder, trained)
 
@@ -133,18 +140,9 @@ def predict_all(model: CoLearner, samples: Samples) -> dict[str, Tensor]:
     """The float students' logits or standardised values (n, K) for all samples; without dropout they never change."""
     model.eval()
     return {
-        name: torch.cat([model.students[name](piece).prediction for piece in torch.split(values, 1024)])
-        for name, values in samples.inputs.items()
+        name: torch.cat([model.students[name](piece).prediction for piece in samples.pieces(name)])
+        for name in samples.inputs
     }
-
-
-def distillation(task: Task, prediction: Tensor, teacher: Tensor) -> Tensor:
-    """How far the INT8 student is from the FP32 one: Kullback-Leibler divergence, or squared error for regression."""
-    if task.kind == "regression":
-        return F.mse_loss(prediction, teacher)
-    if task.kind == "multilabel":
-        return F.binary_cross_entropy_with_logits(prediction, teacher.sigmoid())
-    return F.kl_div(prediction.log_softmax(1), teacher.log_softmax(1), reduction="batchmean", log_target=True)
 
 
 def calibration_batches(samples: Samples, train: Tensor, recipe: Recipe) -> dict[str, list[Tensor]]:
@@ -175,14 +173,13 @@ def _save(
         weights = {key: value for key, value in student.state_dict().items() if "nncf" not in key}
         tensors.update({f"student.{name}.{key}": value for key, value in weights.items()})
         sample = samples.inputs[name][:1]
-        some = samples.inputs[name][test]
         ranges = {}
         for layer, limits in layer_ranges(student, sample).items():
             ranges[layer] = dataclasses.asdict(limits)
         for target in PLACEMENTS:
             with float_layers(student, sample, not_quantized(student, ranges, target)), torch.no_grad():
                 tensors[f"reference.{target}.{name}"] = torch.cat(
-                    [student(piece)[0] for piece in torch.split(some, 1024)]
+                    [student(piece)[0] for piece in samples.pieces(name, test)]
                 )
         facts["students"][name] = {"ranges": ranges}
     checkpoint.save(folder / WEIGHTS, tensors, {"fingerprint": mark})
@@ -190,11 +187,44 @@ def _save(
     (folder / STATE).unlink(missing_ok=True)
 
 
-def not_quantized(student: nn.Module, layers: Iterable[str], target: str) -> set[str]:
-    """The layers that `target` leaves in float."""
-    weights = {name: student.get_submodule(name).weight for name in layers}
-    quantizes = PLACEMENTS[target].quantizes
-    return {name for name, w in weights.items() if not quantizes("Conv" if w.dim() > 2 else "Gemm", tuple(w.shape))}  # type: ignore[operator, arg-type]
+def _save_features(folder: Path, model: QuantizedCoLearner, samples: Samples, split: Split) -> None:
+    """What `edge train --analyse` compares with the float features; a fake-quantized model is not kept otherwise."""
+    tensors = {}
+    for part in ("train", "test"):
+        for name, view in views_of(model, samples, getattr(split, part)).items():
+            tensors[f"{part}.{name}.index"] = torch.from_numpy(view.index)
+            for key, values in view.parts.items():
+                tensors[f"{part}.{name}.{key}"] = torch.from_numpy(values)
+    checkpoint.save(folder / FEATURES, tensors, {})
+
+
+def load_features(folder: Path, modalities: tuple[str, ...]) -> list[dict[str, Views]]:
+    """The features of training and test samples under fake quantization."""
+    tensors, _ = checkpoint.load(folder / FEATURES)
+    return [
+        {
+            name: Views(
+                tensors[f"{part}.{name}.index"].numpy(),
+                {key: tensors[f"{part}.{name}.{key}"].numpy() for key in PARTS},
+            )
+            for name in modalities
+        }
+        for part in ("train", "test")
+    ]
+
+
+def not_quantized(student: nn.Module, names: Iterable[str], target: str) -> set[str]:
+    """Of the layers and operators that have trained ranges, those that `target` leaves in float."""
+    return {name for name in names if not _quantizes(student, name, PLACEMENTS[target])}
+
+
+def _quantizes(student: nn.Module, name: str, placement: Placement) -> bool:
+    module, _, port = name.rpartition(".")
+    if port.isdecimal() and isinstance(operator := student.get_submodule(module), Add | nn.AdaptiveAvgPool2d):
+        return int(port) in placement.operators["Add" if isinstance(operator, Add) else "GlobalAveragePool"]
+    layer = student.get_submodule(name)
+    shape = tuple(layer.weight.shape)  # type: ignore[arg-type]
+    return placement.quantizes("Conv" if len(shape) > 2 else "Gemm", shape, getattr(layer, "groups", 1))
 
 
 def load_compressed(folder: Path, trained: Trained) -> Compressed:
@@ -217,7 +247,7 @@ def _restore(folder: Path, trained: Trained, facts: dict[str, Any], tensors: dic
         mine = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         student.load_state_dict(mine)
         students[name] = student.eval()
-        ranges[name] = {layer: LayerRange(**limits) for layer, limits in entry["ranges"].items()}
+        ranges[name] = {layer: range_from_json(limits) for layer, limits in entry["ranges"].items()}
     references = {
         target: {
             name: to_units(trained.task, tensors[f"reference.{target}.{name}"], trained.target_scaling)

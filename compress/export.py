@@ -5,6 +5,7 @@ the newest that the TensorRT of JetPack 6.0 reads (deploy/rules_tensorrt.py, R15
 """
 
 import io
+import json
 import warnings
 
 import numpy as np
@@ -12,8 +13,10 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from edge.deploy.onnx_graph import FLOAT_PARTS
 from edge.sensors import Modality
 from edge.tasks import Task
+from edge.train.encoders.blocks import float_parts
 from edge.train.scaling import Scaling
 from edge.train.training import to_units
 
@@ -86,8 +89,11 @@ def export(
             dynamic_axes={modality.name: {0: "batch"}, "prediction": {0: "batch"}},
         )  # fmt: skip
     model = onnx.load_from_string(buffer.getvalue())
+    _constants_to_initializers(model)
     _name_tensors(model)
     model.producer_name = "edge-colearn"
+    if parts := [name for name in float_parts(student) if name.startswith(("specific.", "shared."))]:
+        onnx.helper.set_model_props(model, {FLOAT_PARTS: json.dumps(parts)})
     return finish(model)
 
 
@@ -108,6 +114,30 @@ def _scale_output(student: nn.Module, target_scaling: tuple[float, float]) -> No
         head.bias.mul_(std).add_(mean)
 
 
+def _constants_to_initializers(model: onnx.ModelProto) -> None:
+    """One place for constants. The exporter also stores equal weights once and hands them on through Identity nodes:
+    each gets its own again, because fine-tuning will part them and placement finds layers by their weights' names.
+    """
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    kept = []
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            tensor = node.attribute[0].t
+        elif node.op_type == "Identity" and node.input[0] in stored:
+            tensor = stored[node.input[0]]
+        else:
+            kept.append(node)
+            continue
+        copied = onnx.TensorProto()
+        copied.CopyFrom(tensor)
+        copied.name = node.output[0]
+        stored[copied.name] = copied
+        model.graph.initializer.append(copied)
+    if len(kept) < len(model.graph.node):
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
+
+
 def _name_tensors(model: onnx.ModelProto) -> None:
     """Names that say what the tensor is: `specific.conv1.output` for `/student/specific/conv1/Conv_output_0`."""
     renamed: dict[str, str] = {}
@@ -125,8 +155,17 @@ def _name_tensors(model: onnx.ModelProto) -> None:
     for value in (*model.graph.input, *model.graph.output):
         renamed[value.name] = value.name
     for initializer in model.graph.initializer:
-        initializer.name = name(initializer.name, initializer.name.removeprefix("student."))
+        if not _made_up(initializer.name):
+            initializer.name = name(initializer.name, initializer.name.removeprefix("student."))
     for node in model.graph.node:
         node.name = node.name.removeprefix("/").removeprefix("student/").replace("/", ".") or node.op_type
-        node.input[:] = [name(tensor, tensor) for tensor in node.input]
-        node.output[:] = [name(tensor, f"{node.name.rpartition('.')[0] or node.name}.output") for tensor in node.output]
+        module = node.name.rpartition(".")[0] or node.name
+        node.input[:] = [name(tensor, f"{module}.constant" if _made_up(tensor) else tensor) for tensor in node.input]
+        node.output[:] = [name(tensor, f"{module}.output") for tensor in node.output]
+    for initializer in model.graph.initializer:
+        initializer.name = renamed.get(initializer.name, initializer.name)
+
+
+def _made_up(tensor: str) -> bool:
+    """Whether the exporter made this name up; for an input that no node before has named, it is a constant's."""
+    return tensor.startswith(("/", "onnx::"))

@@ -1,6 +1,6 @@
 """Exact folding: the same function with fewer parameters, multiplications and nodes.
 
-- Batch norm goes into the layer before it; dropout and the unused half go away.
+- Batch norm goes into the layer before it, also inside residual blocks; dropout and the unused half go away.
 - Linear hidden -> d, Linear d -> h and batch norm become one Linear hidden -> h, if no LayerNorm stands between them.
 - Linear hidden -> h (specific) and the head become one Linear at export (`DeployedStudent`).
 """
@@ -114,8 +114,15 @@ def fold_sequential(layers: nn.Module) -> nn.Sequential:
             folded[name] = layer
     result = nn.Sequential()
     for name, layer in folded.items():
-        result.add_module(name, copy.deepcopy(layer))
+        result.add_module(name, _fold_inside(copy.deepcopy(layer)))
     return result.eval()
+
+
+def _fold_inside(block: nn.Module) -> nn.Module:
+    """Fold every nn.Sequential inside a block that is none itself, such as the body of a residual block."""
+    for name, part in block.named_children():
+        setattr(block, name, fold_sequential(part) if isinstance(part, nn.Sequential) else _fold_inside(part))
+    return block
 
 
 def fold_batch_norm(layer: nn.Conv1d | nn.Conv2d | nn.Linear, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.Module:
@@ -159,7 +166,7 @@ class Cost:
     """What a model costs for one sample."""
 
     parameters: int
-    macs: int  # multiply-accumulates of convolutions and linear layers
+    macs: int  # multiply-accumulates of convolutions, linear and recurrent layers
 
     def to_json(self) -> dict[str, int]:
         """For training facts and the card."""
@@ -170,11 +177,15 @@ def cost(model: nn.Module, sample: Tensor) -> Cost:
     """Count parameters, and multiply-accumulates during one forward of `sample` (1, *shape)."""
     macs = 0
 
-    def count(layer: nn.Module, _: object, output: Tensor) -> None:
+    def count(layer: nn.Module, given: tuple[Tensor], output: Tensor) -> None:
         nonlocal macs
-        macs += output.numel() * layer.weight[0].numel()  # type: ignore[index]
+        if isinstance(layer, nn.GRU):
+            macs += given[0].shape[1] * sum(weight.numel() for weight in layer.parameters() if weight.dim() > 1)
+        else:
+            macs += output.numel() * layer.weight[0].numel()  # type: ignore[index]
 
-    hooks = [layer.register_forward_hook(count) for layer in model.modules() if isinstance(layer, WEIGHTED)]
+    counted = (*WEIGHTED, nn.GRU)
+    hooks = [layer.register_forward_hook(count) for layer in model.modules() if isinstance(layer, counted)]
     with torch.no_grad():
         model.eval()(sample)
     for hook in hooks:

@@ -2,17 +2,20 @@
 
 Both start from the float graph and quantize the input and the weights of the layers that have a trained range; what
 differs is in PLACEMENTS. Between a quantized activation and its layer stand only operations that move data (flatten,
-transpose): they are done in integers.
+transpose, maximum over a window, concat): they are done in integers. The inputs of a concat share one trained range.
 
 cpu: ONNX Runtime fuses a layer into one integer kernel if its activations are uint8, its weights int8 and its bias
 int32, and if no ReLU is left to do: behind a ReLU the zero point 0 of uint8 cuts off what is negative. A ReLU in front
 of a float tensor becomes max(x, 0), which ONNX Runtime does not fuse too early (deploy/rules_onnxruntime.py checks it).
+Both sides of a residual sum and the input of a mean over the map are quantized: it has integer kernels for them.
 tensorrt: int8 with zero point 0 everywhere, float weights with their own Q/DQ, float bias; layers that TensorRT runs
-better in FP16 keep no pair (deploy/rules_tensorrt.py has the rules and their sources).
+better in FP16 keep no pair. At a residual sum the shortcut alone is quantized, for the sum is done by the convolution
+before it (R8), and a mean reads floats (R7); deploy/rules_tensorrt.py has the rules and their sources.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +23,11 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edge.compress.export import finish
-from edge.compress.quantize import LayerRange
+from edge.compress.quantize import InputRange, LayerRange
+from edge.deploy.onnx_graph import attribute
 from edge.deploy.rules_tensorrt import worth_int8
 
-MOVES_DATA = ("Flatten", "Reshape", "Transpose")
+MOVES_DATA = ("Concat", "Flatten", "MaxPool", "Reshape", "Transpose")
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,11 @@ class Placement:
     bias_as_int32: bool
     relu_as_max: bool  # behind a layer whose output stays float
     channels_last: bool  # flatten (C, T) features in the order (T, C), in which integer convolutions leave them
-    quantizes: Callable[[str, tuple[int, ...]], bool]  # operator, weight shape -> worth an integer kernel
+    quantizes: Callable[[str, tuple[int, ...], int], bool]  # operator, weight shape, groups -> worth an integer kernel
+    operators: dict[str, tuple[int, ...]]  # operator without weights -> those of its inputs that are quantized
 
 
-def _always(operator: str, shape: tuple[int, ...]) -> bool:
+def _always(operator: str, shape: tuple[int, ...], groups: int) -> bool:
     return True
 
 
@@ -50,6 +55,7 @@ PLACEMENTS = {
         relu_as_max=True,
         channels_last=True,
         quantizes=_always,
+        operators={"Add": (0, 1), "GlobalAveragePool": (0,)},
     ),
     "tensorrt": Placement(
         activations="int8",
@@ -58,6 +64,7 @@ PLACEMENTS = {
         relu_as_max=False,
         channels_last=False,
         quantizes=worth_int8,
+        operators={"Add": (1,), "GlobalAveragePool": ()},
     ),
 }
 
@@ -71,28 +78,35 @@ class Step:
     kind: type[np.uint8] | type[np.int8]
 
 
-def place(model: onnx.ModelProto, ranges: dict[str, LayerRange], target: str) -> onnx.ModelProto:
+def place(model: onnx.ModelProto, ranges: Mapping[str, InputRange], target: str) -> onnx.ModelProto:
     """A copy of the float graph `model` with the Q/DQ pairs of `target`; ValueError if a layer is not in the graph."""
     placement = PLACEMENTS[target]
     surgery = Surgery(model)
-    for layer, limits in ranges.items():
-        node = surgery.layer(layer)
-        weight = surgery.initializers[node.input[1]]
-        if not placement.quantizes(node.op_type, weight.shape):
-            continue
+    for name, limits in ranges.items():
         step = activation_step(limits, placement)
+        if not isinstance(limits, LayerRange):
+            node, port = surgery.operator(name)
+            if port in placement.operators[node.op_type]:
+                surgery.quantize_input(node, step, port)
+            continue
+        node = surgery.layer(name)
+        weight = surgery.initializers[node.input[1]]
+        if not placement.quantizes(node.op_type, weight.shape, attribute(node, "group", 1)):
+            continue
         if placement.channels_last:
             surgery.flatten_channels_last(node)
-        surgery.quantize_input(node, step, drop_relu=placement.activations == "uint8" and limits.non_negative)
+        surgery.quantize_input(node, step)
         surgery.quantize_weight(node, limits.weight_scale, as_int8=placement.weights_as_int8)
         if placement.bias_as_int32:
             surgery.quantize_bias(node, step.scale * limits.weight_scale)
         if placement.relu_as_max:
             surgery.relu_to_max(node)
+    surgery.drop_dead()
+    surgery.drop_relus()
     return surgery.finish()
 
 
-def activation_step(limits: LayerRange, placement: Placement) -> Step:
+def activation_step(limits: InputRange, placement: Placement) -> Step:
     """int8: [-limit, limit] in 255 steps around 0. uint8: [0, limit] in 255 steps, or int8's grid shifted by 128."""
     if placement.activations == "int8":
         return Step(limits.input_limit / 127, 0, np.int8)
@@ -123,12 +137,22 @@ class Surgery:
                 return found
         raise ValueError(f"the layer {name!r} has a trained range but no node in the exported graph")
 
+    def operator(self, name: str) -> tuple[onnx.NodeProto, int]:
+        """The node of an operator without weights and the number of the input that `name` ends with."""
+        module, _, port = name.rpartition(".")
+        for node in self.nodes:
+            if node.name.rpartition(".")[0] == module and node.op_type in ("Add", "GlobalAveragePool"):
+                return node, int(port)
+        raise ValueError(f"the operator {module!r} has a trained range but no node in the exported graph")
+
     def flatten_channels_last(self, node: onnx.NodeProto) -> None:
         """Where `node` reads flattened (N, C, T) features: transpose them first, permute its weight's columns."""
         flatten = self.producer(node.input[0])
         if flatten is None or flatten.op_type != "Flatten":
             return
         _, channels, *space = self.shapes[flatten.input[0]]
+        if np.prod(space) == 1:
+            return
         transposed = f"{flatten.name}.channels_last"
         order = [0, *range(2, 2 + len(space)), 1]
         transpose = helper.make_node("Transpose", [flatten.input[0]], [transposed], transposed, perm=order)
@@ -138,78 +162,101 @@ class Surgery:
         columns = weight.reshape(len(weight), channels, *space)  # (out, C, T)
         self.initializers[node.input[1]] = columns.transpose(order).reshape(weight.shape)
 
-    def quantize_input(self, node: onnx.NodeProto, step: Step, *, drop_relu: bool) -> None:
+    def quantize_input(self, node: onnx.NodeProto, step: Step, port: int = 0) -> None:
         """Q above the operations that only move data, those in integers, DQ right before `node`."""
-        path, source = [], node.input[0]
-        while (producer := self.producer(source)) is not None and producer.op_type in MOVES_DATA:
-            path.append(producer)
-            source = producer.input[0]
-        integers = self.quantize(source, step, drop_relu=drop_relu)
-        for move in reversed(path):
-            integers = self.move(move, integers, step)
-        node.input[0] = self.dequantize(integers, node)
+        integers = self.integers(node.input[port], step)
+        node.input[port] = self.dequantize(integers, node, port)
 
-    def quantize(self, tensor: str, step: Step, *, drop_relu: bool) -> str:
-        """Q behind `tensor` (once for all its readers); with `drop_relu` its zero point does the ReLU's work."""
+    def integers(self, tensor: str, step: Step) -> str:
+        """The quantized form of `tensor`, whose parts, where it is joined or moved, are quantized instead of itself."""
+        producer = self.producer(tensor)
+        if producer is None or producer.op_type not in MOVES_DATA:
+            return self.quantize(tensor, step)
+        parts = len(producer.input) if producer.op_type == "Concat" else 1
+        return self.move(producer, [self.integers(part, step) for part in producer.input[:parts]], step)
+
+    def quantize(self, tensor: str, step: Step) -> str:
+        """Q behind `tensor`, once for all its readers."""
         if tensor in self.quantized:
             integers, before = self.quantized[tensor]
             if before != step:
                 raise ValueError(f"{tensor!r} has two trained ranges: {before} and {step}")
             return integers
-        producer, source = self.producer(tensor), tensor
-        if drop_relu and producer is not None and producer.op_type in ("Relu", "Max") and self.readers(tensor) == 1:
-            source = producer.input[0]
-            self.nodes.remove(producer)
         integers = f"{tensor}.quantized"
         parameters = self.parameters(tensor, np.float32(step.scale), step.kind(step.zero_point))
-        q = helper.make_node("QuantizeLinear", [source, *parameters], [integers], f"{tensor}.q")
-        self.insert_behind(source, q)
+        q = helper.make_node("QuantizeLinear", [tensor, *parameters], [integers], f"{tensor}.q")
+        self.insert_behind(tensor, q)
         self.quantized[tensor] = (integers, step)
         return integers
 
-    def move(self, node: onnx.NodeProto, integers: str, step: Step) -> str:
+    def drop_relus(self) -> None:
+        """Where all that reads a ReLU is a Q to uint8 with zero point 0, that zero point does the ReLU's work."""
+        for tensor, (_, step) in self.quantized.items():
+            relu = self.producer(tensor)
+            cuts_off = step.kind is np.uint8 and step.zero_point == 0
+            if cuts_off and relu is not None and relu.op_type in ("Relu", "Max") and self.readers(tensor) == 1:
+                (q,) = (node for node in self.nodes if tensor in node.input)
+                if q.op_type == "QuantizeLinear":
+                    q.input[0] = relu.input[0]
+                    self.nodes.remove(relu)
+
+    def move(self, node: onnx.NodeProto, integers: list[str], step: Step) -> str:
         """The same data movement on integers; the float one goes when nobody reads it any more."""
         output = f"{node.output[0]}.quantized"
         if output not in {name for other in self.nodes for name in other.output}:
             moved = onnx.NodeProto()
             moved.CopyFrom(node)
-            moved.name, moved.input[0], moved.output[0] = f"{node.name}.quantized", integers, output
-            self.insert_behind(integers, moved)
+            moved.name, moved.output[0] = f"{node.name}.quantized", output
+            moved.input[: len(integers)] = integers
+            self.insert_behind(max(integers, key=self.position), moved)
             self.quantized[node.output[0]] = (output, step)
         return output
 
-    def dequantize(self, integers: str, node: onnx.NodeProto) -> str:
+    def dequantize(self, integers: str, node: onnx.NodeProto, port: int) -> str:
         """DQ right before `node`, with the parameters of the Q that made `integers`."""
         source = integers
         while (producer := self.producer(source)) is not None and producer.op_type != "QuantizeLinear":
             source = producer.input[0]
         assert producer is not None  # noqa: S101 - `quantize` has put it there
-        output = f"{node.name}.input.dequantized"
-        pair = helper.make_node("DequantizeLinear", [integers, *producer.input[1:]], [output], f"{node.name}.input.dq")
+        name = f"{node.name}.input{port or ''}"
+        pair = helper.make_node(
+            "DequantizeLinear", [integers, *producer.input[1:]], [f"{name}.dequantized"], f"{name}.dq"
+        )
         self.insert_before(node, pair)
-        return output
+        return f"{name}.dequantized"
 
-    def quantize_weight(self, node: onnx.NodeProto, scale: float, *, as_int8: bool) -> None:
-        """Q/DQ on the weight; the Q is done here if the engine wants int8 weights."""
+    def quantize_weight(self, node: onnx.NodeProto, scale: npt.NDArray[np.float64], *, as_int8: bool) -> None:
+        """Q/DQ on the weight, with one scale or one for each output channel; the Q is done here if the engine wants
+        int8 weights.
+        """
         name = node.input[1]
-        parameters = self.parameters(name, np.float32(scale), np.int8(0))
+        parameters = self.parameters(name, np.float32(scale), np.zeros(scale.shape, np.int8))
+        axis: dict[str, Any] = {"axis": 0} if scale.ndim else {}
+        scale = scale.reshape(-1, *[1] * (self.initializers[name].ndim - 1)) if scale.ndim else scale
         integers = f"{name}.quantized"
         if as_int8:
             self.initializers[integers] = np.clip(np.rint(self.initializers[name] / scale), -127, 127).astype(np.int8)
         else:
-            self.insert_before(node, helper.make_node("QuantizeLinear", [name, *parameters], [integers], f"{name}.q"))
+            self.insert_before(
+                node, helper.make_node("QuantizeLinear", [name, *parameters], [integers], f"{name}.q", **axis)
+            )
         output = f"{name}.dequantized"
-        self.insert_before(node, helper.make_node("DequantizeLinear", [integers, *parameters], [output], f"{name}.dq"))
+        self.insert_before(
+            node, helper.make_node("DequantizeLinear", [integers, *parameters], [output], f"{name}.dq", **axis)
+        )
         node.input[1] = output
 
-    def quantize_bias(self, node: onnx.NodeProto, scale: float) -> None:
+    def quantize_bias(self, node: onnx.NodeProto, scale: npt.NDArray[np.float64]) -> None:
         """The bias in the accumulator's own steps, int32."""
         name = node.input[2]
         limit = np.iinfo(np.int32).max
         steps = np.clip(np.rint(self.initializers[name].astype(np.float64) / scale), -limit, limit)
         self.initializers[f"{name}.quantized"] = steps.astype(np.int32)
-        inputs = [f"{name}.quantized", *self.parameters(name, np.float32(scale), np.int32(0))]
-        self.insert_before(node, helper.make_node("DequantizeLinear", inputs, [f"{name}.dequantized"], f"{name}.dq"))
+        inputs = [f"{name}.quantized", *self.parameters(name, np.float32(scale), np.zeros(scale.shape, np.int32))]
+        axis: dict[str, Any] = {"axis": 0} if scale.ndim else {}
+        self.insert_before(
+            node, helper.make_node("DequantizeLinear", inputs, [f"{name}.dequantized"], f"{name}.dq", **axis)
+        )
         node.input[2] = f"{name}.dequantized"
 
     def relu_to_max(self, node: onnx.NodeProto) -> None:
@@ -235,25 +282,34 @@ class Surgery:
         """How many nodes read `tensor`."""
         return sum(tensor in node.input for node in self.nodes)
 
+    def position(self, tensor: str) -> int:
+        """Where in the order of the nodes `tensor` is made; -1 for an input."""
+        producer = self.producer(tensor)
+        return -1 if producer is None else self.nodes.index(producer)
+
     def insert_behind(self, tensor: str, node: onnx.NodeProto) -> None:
         """Put `node` right behind the node that makes `tensor`."""
-        producer = self.producer(tensor)
-        self.nodes.insert(0 if producer is None else self.nodes.index(producer) + 1, node)
+        self.nodes.insert(self.position(tensor) + 1, node)
 
     def insert_before(self, node: onnx.NodeProto, new: onnx.NodeProto) -> None:
         """Put `new` right before `node`."""
         self.nodes.insert(self.nodes.index(node), new)
 
-    def finish(self) -> onnx.ModelProto:
-        """Write nodes and initializers back, without those that nothing reads, and check the graph."""
+    def drop_dead(self) -> None:
+        """Remove the nodes whose outputs nothing reads."""
         outputs = {value.name for value in self.model.graph.output}
         while dead := [node for node in self.nodes if not any(self.readers(o) or o in outputs for o in node.output)]:
             for node in dead:
                 self.nodes.remove(node)
+
+    def finish(self) -> onnx.ModelProto:
+        """Write nodes and initializers back, without those that nothing reads, and check the graph."""
         del self.model.graph.node[:], self.model.graph.initializer[:]
         self.model.graph.node.extend(self.nodes)
         read = {name for node in self.nodes for name in node.input}
         for name, values in self.initializers.items():
             if name in read:
-                self.model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+                # numpy makes a contiguous scalar one axis long, and ONNX Runtime wants scalars at a sum of integers
+                contiguous = np.ascontiguousarray(values).reshape(values.shape)
+                self.model.graph.initializer.append(numpy_helper.from_array(contiguous, name))
         return finish(self.model)

@@ -13,7 +13,7 @@ import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,8 +23,19 @@ from edge.errors import InputError
 _PREFIX = "engine_"
 
 
+class Parts(NamedTuple):
+    """Seconds of one run: the graph alone, and the copies to and from an accelerator, None where there is none."""
+
+    graph: float
+    copy_in: float | None = None
+    copy_out: float | None = None
+
+
 class Engine(Protocol):
-    """A graph that is ready to run. Not to be shared between threads."""
+    """A graph that is ready to run. Not to be shared between threads.
+
+    An engine that can tell what a run consists of has `run_in_parts(inputs)`, too: as `run`, but (outputs, Parts).
+    """
 
     def describe(self) -> dict[str, Any]:
         """`backend`, `version`, `providers`, `threads`, `graph`, and per input and output its name, shape and dtype."""
@@ -64,6 +75,11 @@ def backends() -> tuple[str, ...]:
     """The names of the engines that this package holds; whether their libraries are installed is another question."""
     files = (module.name for module in pkgutil.iter_modules(edge.deploy.__path__))
     return tuple(sorted(name.removeprefix(_PREFIX) for name in files if name.startswith(_PREFIX)))
+
+
+def placement_of(backend: str) -> str:
+    """Whose placement of Q/DQ pairs an engine takes: "tensorrt" or "cpu" (edge.deploy.bundle)."""
+    return "tensorrt" if backend.startswith("tensorrt") else "cpu"
 
 
 def open_engine(graph: Path, *, backend: str = "onnxruntime", threads: int = 1) -> Engine:

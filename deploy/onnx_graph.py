@@ -3,6 +3,7 @@
 A Q/DQ pair is QuantizeLinear -> DequantizeLinear; operations that only move data may stand between the two.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,10 @@ MOVES_DATA = (
     "Concat", "Expand", "Flatten", "Gather", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "Split", "Squeeze",
     "Transpose", "Unsqueeze",
 )  # fmt: skip
+
+# Key in the metadata of a graph: a JSON list of module names whose operations its encoder keeps in float on purpose
+# (train/encoders). A tensor made by such a module is called `MODULE.output` or MODULE and something behind a dot.
+FLOAT_PARTS = "edge.float_parts"
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,15 @@ class Graph:
         known = {name: kind.shape.dim for name, kind in types.items() if kind.HasField("shape")}
         inferred = {name: tuple(axis.dim_value for axis in axes) for name, axes in known.items()}
         return inferred | {name: value.shape for name, value in self.constants.items()}
+
+    @cached_property
+    def float_parts(self) -> tuple[str, ...]:
+        """The names of FLOAT_PARTS, with the dot behind them; InputError if they are not a list of names."""
+        stored = next((entry.value for entry in self.model.metadata_props if entry.key == FLOAT_PARTS), "[]")
+        try:
+            return tuple(f"{name}." for name in json.loads(stored))
+        except (TypeError, ValueError):
+            raise InputError(f"the graph's metadata {FLOAT_PARTS} is {stored!r}; expected a JSON list") from None
 
     @cached_property
     def pairs(self) -> "list[NodeProto]":

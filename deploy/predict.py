@@ -1,6 +1,6 @@
 """Predictions for files: a stream of samples through an engine into a table or an archive.
 
-Memory is bounded by one batch for .csv; a .npz holds the predictions, not the inputs, until it is written. The result
+Memory is bounded by two batches for .csv; a .npz holds the predictions, not the inputs, until it is written. The result
 is there whole or not at all.
 
     OUT.csv   kept columns, then `prediction` and `probability_<class>`, or for regression `prediction` and `unit`.
@@ -13,12 +13,14 @@ import csv
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edge.deploy.bundle import Bundle
+from edge.deploy.choice import graph_to_run
 from edge.deploy.engine import open_engine
 from edge.deploy.samples import Samples, read_samples
 from edge.errors import InputError
@@ -42,8 +44,9 @@ def predict(
 ) -> dict[str, Any]:
     """Predict every sample of `source` (edge.deploy.samples) into `out`, and return what was done.
 
-    `precision`: "fp32" or "int8"; None takes INT8 if the bundle has it. `progress` gets the bytes of the source that a
-    batch took. InputError: a source or an output that does not fit; then nothing is written.
+    `precision`: "fp32" or "int8"; None takes the engine that `edge engine` chose here, else INT8 if the bundle has it.
+    `progress` gets the bytes of the source that a batch took. InputError: a source or an output that does not fit;
+    then nothing is written.
     """
     if out.suffix not in (".csv", ".npz"):
         raise InputError(f"the output {out} must end in .csv or .npz")
@@ -51,15 +54,15 @@ def predict(
         raise InputError(f"the output {out} is {'a folder' if out.is_dir() else 'the input'}; give another file")
     if batch < 1:
         raise InputError(f"batch is {batch}; it must be at least 1")
-    precision = precision or ("int8" if "int8.cpu" in bundle.graphs else "fp32")
-    graph = bundle.graph_for(precision)
+    graph, precision = graph_to_run(bundle, precision, backend)
     parts = read_samples(source, bundle.modality, batch)
+    if source.suffix not in (".npy", ".npz"):  # arrays are read in no time, text and many files are not
+        parts = _ahead(parts)
     begin = time.perf_counter()
     with (
         contextlib.closing(open_engine(graph, backend=backend, threads=threads)) as engine,
         replacing(out) as temporary,
     ):
-        write = _write_csv if out.suffix == ".csv" else _write_npz
 
         def answers() -> Answers:
             for part in parts:
@@ -67,7 +70,7 @@ def predict(
                 if progress is not None:
                     progress(part.size)
 
-        samples = write(temporary, bundle.task, answers())
+        samples = write_answers(temporary, bundle.task, answers())
         if samples == 0:
             raise InputError(f"{source} holds no samples")
     return {
@@ -77,6 +80,20 @@ def predict(
         "seconds": time.perf_counter() - begin,
         "failed_gates": bundle.failed_gates,
     }
+
+
+def _ahead(parts: Iterator[Samples]) -> Iterator[Samples]:
+    """The same parts, each read while the one before it is predicted: engines let other threads work meanwhile."""
+    with ThreadPoolExecutor(1, "read") as reader:
+        following = reader.submit(next, parts, None)
+        while (part := following.result()) is not None:
+            following = reader.submit(next, parts, None)
+            yield part
+
+
+def write_answers(path: Path, task: Task, answers: Answers) -> int:
+    """Write a .csv or .npz, as its ending says, and return the number of samples; nothing is written for none."""
+    return (_write_csv if path.suffix == ".csv" else _write_npz)(path, task, answers)
 
 
 def _write_csv(path: Path, task: Task, answers: Answers) -> int:

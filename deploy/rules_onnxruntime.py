@@ -22,24 +22,29 @@ _FIX = "see what fuses: zero point 0 of uint8 behind a ReLU, int8 weights, int32
 
 def check_fused(graph: "Path | ModelProto") -> list[Finding]:
     """What ONNX Runtime would compute in float between the first QuantizeLinear and the last DequantizeLinear (or the
-    last QGemm, which can give floats itself); empty if all of it runs in integers on this processor.
+    last QGemm, which can give floats itself); empty if all of it runs in integers on this processor. What the graph
+    declares as float on purpose (FLOAT_PARTS: the softmax of an attention, a LayerNorm) is passed over, a layer that
+    dequantizes its weights never.
 
     Rules: "float", a node in that stretch has float activations, or a layer dequantizes its weights in every run;
     "integers", no layer is computed in integers. InputError and BackendMissing as in `load_graph`.
     """
     with tempfile.TemporaryDirectory() as name:
         source, optimized = Path(name, "graph.onnx"), Path(name, "optimized.onnx")
-        source.write_bytes(load_graph(graph).SerializeToString())
+        given = load_graph(graph)
+        source.write_bytes(given.SerializeToString())
         optimized_model(source, optimized)
         view = Graph(load_graph(optimized))
         types = _types(view.model, Path(name))
-    findings = []
+    findings, declared = [], Graph(given).float_parts
     stretch = _reached(view, "QuantizeLinear") & _reached(view, "DequantizeLinear", "QGemm", backward=True)
     for at, node in enumerate(view.nodes):
         floats = [name for name in _activations(view, node) if types[name] in _FLOATS]
         if _dequantizes_weights(view, node):
             problem = f"{node.op_type} computes in float and dequantizes its weights in every run"
             findings.append(Finding("float", view.name(node), problem, _FIX))
+        elif declared and all(name.startswith(declared) for name in node.output if name):
+            continue  # the runtime renames nodes that it fuses, but not what they give
         elif at in stretch and floats and _counts(view, node):
             problem = f"{node.op_type} computes in float between quantized layers ({', '.join(floats)})"
             findings.append(Finding("float", view.name(node), problem, _FIX))

@@ -39,14 +39,17 @@ class Rule:
     check: "Callable[[Graph], Iterator[Finding]] | None" = None
 
 
-def worth_int8(op_type: str, weight_shape: tuple[int, ...]) -> bool:
+def worth_int8(op_type: str, weight_shape: tuple[int, ...], groups: int = 1) -> bool:
     """Whether an INT8 kernel pays for a layer of this weight shape (R11): both of its channel counts are at least 16;
-    those of a Conv or ConvTranspose [Cout, Cin / groups, ...] may be 8 too.
+    those of a Conv or ConvTranspose [Cout, Cin / groups, ...] may be 8 too. With groups, as in a depthwise convolution,
+    Cout is a multiple of 8 and the kernel has at least 3 taps along every axis.
 
     Gemm and MatMul weights are [..., in, out] or [out, in]; size 0 means unknown. Source: ModelOpt's graph_utils.py,
     `find_nodes_from_convs_to_exclude` (there one of the two being a multiple of 8 is enough; this is stricter) and
     `find_nodes_from_matmul_to_exclude`.
     """
+    if op_type == "Conv" and groups > 1 and weight_shape[1] < SMALLEST:
+        return weight_shape[0] % 8 == 0 and min(weight_shape[2:]) >= 3
     if op_type in ("Conv", "ConvTranspose"):
         return all(size >= SMALLEST or size % 8 == 0 for size in weight_shape[:2])
     return all(size >= SMALLEST or size == 0 for size in weight_shape[-2:])
@@ -233,7 +236,7 @@ def check_left_in_float(graph: Graph) -> Iterator[Finding]:
                 yield Finding("R11", graph.name(reader), problem, "let it read the float tensor in front of the Q")
     for node in graph.quantized():
         shape = graph.shapes.get(graph.through(node.input[1], PAIR), ())
-        if not worth_int8(node.op_type, shape):
+        if not worth_int8(node.op_type, shape, attribute(node, "group", 1)):
             problem = f"its weight {list(shape)} has fewer than {SMALLEST} channels on one side"
             yield Finding("R11", graph.name(node), problem, "leave this layer in float (worth_int8)")
         elif not graph.leads_to_weighted(node):

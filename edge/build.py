@@ -1,5 +1,6 @@
 """`edge build`: what is missing of train -> compress -> export -> check -> measure, then the bundle."""
 
+import dataclasses
 import datetime
 import tempfile
 from dataclasses import dataclass
@@ -9,29 +10,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edge.errors import GateError, InputError
+from edge.errors import BackendMissing, GateError, InputError
 from edge.files import replacing
-from edge.gates import FOLDING, at_most, cost_gates, parity_gate, placement_gates
-from edge.recipe import Recipe
+from edge.gates import FOLDING, at_most, choose, compile_gates, cost_gates, drop_gate, parity_gate, placement_gates
+from edge.metrics import score
+from edge.recipe import CO_LEARNED, Recipe
+from edge.target import CPU, bundle_name, default_precision, next_command, target_named
 
 if TYPE_CHECKING:
     from edge.compress.compression import Compressed
     from edge.compress.graphs import Folding
+    from edge.deploy.bundle import Bundle
+    from edge.engines import Engines
     from edge.train.paired import PairedSet
     from edge.train.training import Trained
 
 Array = npt.NDArray[Any]
+WITH_INT8 = ("int8", "auto")  # precisions for which the bundle has INT8 graphs
+USUAL_BATCH = 32  # by which `auto` judges latency
 GOLDEN = 16  # samples of the self-test; from the validation part, since the test part is for the metric alone
 
 
 @dataclass(frozen=True)
 class Built:
-    """The bundle's folder, its report, what folding saved, and whether the bundle was there already."""
+    """The bundle's folder, its report, what folding saved, whether it was there already, and engines built here."""
 
     folder: Path
     report: dict[str, Any]
     folding: "Folding"
     reused: bool
+    engines: "Engines | None" = None  # where this machine is the board that the bundle is for
 
     def check_gates(self) -> None:
         """Raise GateError that names the gates that failed."""
@@ -41,27 +49,42 @@ class Built:
             raise GateError(f"a gate failed; the bundle {self.folder} is kept and marked as failed:{lines}")
 
 
-def build(recipe: Recipe, modality: str, precision: str, run: Path, *, command: str, force: bool = False) -> Built:
+def build(
+    recipe: Recipe, modality: str, precision: str | None, run: Path, *, command: str, force: bool = False
+) -> Built:
     """Build the bundle of one student; every stage that is there and still fits is used again.
 
-    `precision`: fp32 or int8. Raises InputError before anything is trained if the modality is not known.
+    `precision`: fp32, int8 or auto, for a board also fp16; None takes the target's default. auto decides for the
+    fastest that keeps the accuracy: on a CPU now, for a board there. An encoder that has no INT8 form is built without,
+    and a warning in the report says so. InputError before anything is trained if modality or target is not known.
     """
     from edge.benchmarks.report import read_report
     from edge.compress.graphs import folding
     from edge.deploy.bundle import open_bundle
     from edge.stages import check_run, open_data, train_single
+    from edge.train.encoders import no_int8
     from edge.train.training import check_modality, choose_modalities, train
 
-    if recipe.method not in ("mdico", "released"):
-        raise InputError(f"method {recipe.method!r} gives no co-learned student to build; use mdico or released")
+    if recipe.method not in CO_LEARNED:
+        raise InputError(
+            f"method {recipe.method!r} gives no co-learned student to build; use one of {', '.join(CO_LEARNED)}"
+        )
+    recipe = dataclasses.replace(recipe, target=target_named(recipe.target).target)
+    precision = precision or default_precision(recipe.target)
+    if precision == "fp16" and recipe.target == CPU:
+        raise InputError("fp16 is for boards with TensorRT: name one with --target, or use --precision int8")
     data = open_data(recipe)
     check_modality(modality, choose_modalities(data, recipe), f"the modalities of {data.name} that are trained")
     check_run(run)
+    doubts: list[str] = []
+    if precision in WITH_INT8 and (reason := no_int8(data.modalities[modality], recipe.model)):
+        instead = "fp32" if recipe.target == CPU else "fp16"
+        precision, doubts = instead, [f"{reason}; it is built in {instead.upper()}"]
     trained = train(data, recipe, run / "train" / recipe.method, resume=not force)
     single = train_single(data, recipe, modality, run, resume=not force)
-    compressed = _compress(data, trained, recipe, run, force) if precision == "int8" else None
+    compressed = _compress(data, trained, recipe, run, force) if precision in WITH_INT8 else None
     saved = folding(trained, modality)
-    folder = run / "bundles" / f"{modality}-{precision}"
+    folder = run / "bundles" / bundle_name(modality, precision, recipe.target)
     mark = _fingerprint(recipe, trained, single, compressed, precision)
     if not force and folder.exists():
         try:
@@ -69,9 +92,13 @@ def build(recipe: Recipe, modality: str, precision: str, run: Path, *, command: 
         except InputError:
             bundle = None
         if bundle and bundle.card["properties"]["edge:training"]["fingerprint"] == mark:
-            return Built(folder, read_report(folder), saved, reused=True)
-    builder = Builder(data, recipe, modality, trained, single, compressed, saved)
-    return Built(folder, builder.write(folder, run, mark, command), saved, reused=False)
+            report = read_report(folder)
+            report["warnings"] = [*dict.fromkeys([*doubts, *report["warnings"]])]
+            return Built(folder, report, saved, reused=True, engines=_engines(bundle, recipe, precision, run, command))
+    builder = Builder(data, recipe, modality, trained, single, compressed, saved, doubts, precision)
+    report = builder.write(folder, run, mark, command)
+    engines = _engines(open_bundle(folder), recipe, precision, run, command)
+    return Built(folder, report, saved, reused=False, engines=engines)
 
 
 @dataclass
@@ -85,6 +112,8 @@ class Builder:
     single: "Trained"
     compressed: "Compressed | None"
     folding: "Folding"
+    doubts: list[str]  # what the command asked for and did not get
+    precision: str  # what the command asked for
 
     def write(self, folder: Path, run: Path, mark: str, command: str) -> dict[str, Any]:
         """Export, check, measure, write the bundle; return its report."""
@@ -99,13 +128,18 @@ class Builder:
             single = graphs.pop("single")
             predictions = {key: _predict(path, self.modality, inputs) for key, path in graphs.items()}
             rows = self.measure(graphs, single, inputs, target, groups)
+            use = self.decide(rows)
+            following = next_command(folder, self.modality, self.precision, self.recipe.target)
             report = make_report(
                 dataset=self.data.name, modality=self.modality, task=self.data.task, protocol=self.protocol(),
                 results=rows, gates=self.gates(graphs, inputs, predictions, target, rows), command=command,
+                warnings=[*self.doubts, *use["why"]], following=following,
             )  # fmt: skip
             golden = self.golden(graphs)
+            card = self.card(rows, mark)
+            card["properties"] |= {"edge:target": self.recipe.target, "edge:precision": use, "edge:next": following}
             write_bundle(
-                folder, card=self.card(rows, mark), graphs=graphs, golden=golden,
+                folder, card=card, graphs=graphs, golden=golden,
                 report=report, report_html=report_html(report),
             )  # fmt: skip
         return report
@@ -155,7 +189,7 @@ class Builder:
         """Latency and accuracy of the single model and of the student, side by side in one run."""
         from tqdm import tqdm
 
-        from edge.benchmarks.bench import BATCHES, Entry, bench_graphs
+        from edge.benchmarks.bench import BATCHES, Entry, Inputs, bench_graphs
 
         task, method = self.data.task, self.recipe.method
         entries = [Entry("single", "fp32", single, self.modality, task)]
@@ -168,7 +202,7 @@ class Builder:
                 bar.set_postfix_str(what)
                 bar.update()
 
-            return bench_graphs(entries, {self.modality: inputs}, target, groups, notify=notify)
+            return bench_graphs(entries, {self.modality: Inputs(inputs, target, groups)}, notify=notify)
 
     def gates(
         self,
@@ -191,13 +225,32 @@ class Builder:
         for key, reference in references.items():
             found.append(parity_gate(f"torch = {key}", task, reference, predictions[key], target))
         found += placement_gates(graphs)
-        if mine["int8"]:
+        if self.recipe.target != CPU:
+            found += compile_gates(graphs)
+        if "int8.tensorrt" in graphs and self.recipe.target != CPU:  # its latency is measured on the board
+            scores = [score(task, predictions[key], target) for key in ("fp32", "int8.tensorrt")]
+            found.append(drop_gate(task, *scores, self.recipe.max_drop))
+        elif mine["int8"] and self.precision != "auto":
             found += cost_gates(task, mine["fp32"], mine["int8"], self.recipe.max_drop)
         return found
+
+    def decide(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """The card's `edge:precision`: what was asked, what is used (None: to be chosen on the board), and why."""
+        use: dict[str, Any] = {"asked": self.precision, "chosen": None, "why": []}
+        if self.recipe.target != CPU:
+            name = self.recipe.target
+            use["why"] = [f"Latencies are of this machine's CPU; on {name} `edge engine` measures, and chooses."]
+        elif self.precision == "auto":
+            mine = [row for row in rows if row["method"] == self.recipe.method]
+            use["chosen"], use["why"] = choose(self.data.task, mine, self.recipe.max_drop, USUAL_BATCH)
+        else:
+            use["chosen"] = self.precision
+        return use
 
     def card(self, rows: list[dict[str, Any]], mark: str) -> dict[str, Any]:
         """The bundle's card."""
         from edge.card import make_card
+        from edge.train.encoders import choose_family
 
         facts, source = self.trained.facts, self.data.source
         keys = ["fp32", *(["int8.tensorrt", "int8.cpu"] if self.compressed else [])]
@@ -222,20 +275,20 @@ class Builder:
                 for precision, row in first.items()
             },
             calibration=calibration, parameters=self.folding.after["parameters"],
-            hyperparameters=vars(self.recipe.model),
+            architecture=choose_family(self.data.modalities[self.modality], self.recipe.model)[0],
+            hyperparameters={key: value for key, value in vars(self.recipe.model).items() if value is not None},
         )  # fmt: skip
 
     def protocol(self) -> str:
         """How the test samples were kept apart."""
-        if self.data.split is not None:
-            return "published split"
-        count = self.recipe.folds if self.data.fold is None else int(self.data.fold.max()) + 1
-        return f"grouped, {count} folds, test fold {self.recipe.fold}, seed {self.recipe.seed}"
+        from edge.train.splits import protocol_text
+
+        return protocol_text(self.data, self.recipe)
 
     def _split(self) -> Any:
-        from edge.train.splits import split_indices
+        from edge.train.training import split_of
 
-        return split_indices(self.data, self.recipe.fold, self.recipe.folds)
+        return split_of(self.data, self.recipe)
 
     def _part(self, name: str) -> npt.NDArray[np.int64]:
         index: npt.NDArray[np.int64] = getattr(self._split(), name)
@@ -261,6 +314,29 @@ def _compress(data: "PairedSet", trained: "Trained", recipe: Recipe, run: Path, 
     from edge.compress.compression import compress
 
     return compress(data, trained, recipe, run / "compress" / recipe.method, resume=not force)
+
+
+def _engines(bundle: "Bundle", recipe: Recipe, precision: str, run: Path, command: str) -> "Engines | None":
+    """The TensorRT engines, where this machine is the board that the bundle is for and has TensorRT."""
+    from edge.deploy.boards import read_board
+
+    board = read_board()
+    if recipe.target == CPU or board is None or board.target != recipe.target:
+        return None
+    import click
+
+    from edge.deploy.builder_tensorrt import PRECISIONS, Options
+    from edge.engines import build_engines, find_backend
+
+    try:
+        backend = find_backend()
+    except BackendMissing:
+        return None
+    return build_engines(
+        bundle, backend, Options(), precisions=(precision,) if precision in ("fp32", "fp16") else PRECISIONS,
+        data=run / "test" / f"{bundle.modality.name}.npz", max_drop=recipe.max_drop, command=command,
+        notify=lambda message: click.echo(message, err=True),
+    )  # fmt: skip
 
 
 def _predict(path: Path, modality: str, inputs: Array) -> Array:

@@ -8,8 +8,9 @@ import click
 from edge import __version__
 from edge.errors import InputError
 
-COMMANDS = tuple("build data train compress inspect verify bench compare predict doctor devices".split())  # noqa: SIM905
-RESUMABLE = ("build", "train", "compress")  # these leave a state behind
+_NAMES = "build data train compress engine inspect verify bench compare front predict pack doctor devices"
+COMMANDS = tuple(_NAMES.split())
+RESUMABLE = ("build", "train", "compress", "front")  # these leave a state behind
 
 
 class LazyGroup(click.Group):

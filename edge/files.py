@@ -13,6 +13,12 @@ from typing import Any
 from edge.errors import InputError
 
 
+def cache_folder() -> Path:
+    """Where fetched data and engines are kept: the folder in EDGE_CACHE, or ~/.cache/edge-colearn."""
+    given = os.environ.get("EDGE_CACHE")
+    return Path(given) if given else Path.home() / ".cache" / "edge-colearn"
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path; when the block ends well it becomes `path`, otherwise it is removed."""

@@ -55,12 +55,70 @@ def placement_gates(graphs: dict[str, Path]) -> list[Gate]:
     ]
 
 
+def compile_gates(graphs: dict[str, Path]) -> list[Gate]:
+    """TensorRT for RTX, where it is installed, takes the graphs: legal and compiled, which is not yet Orin's TensorRT.
+
+    FP16 is part of it: as TensorRT 11 it wants that in the graph.
+    """
+    from edge.deploy.builder_tensorrt import Options, build
+    from edge.deploy.tensorrt_api import load
+    from edge.errors import BackendMissing, InputError
+
+    try:
+        label = load("tensorrt_rtx").label
+    except BackendMissing:
+        return []
+    found = []
+    for key, precision in (("fp32", "fp16"), ("int8.tensorrt", "int8")):
+        if key in graphs:
+            try:
+                build(graphs[key], Options(precision))
+                refused = 0
+            except InputError:
+                refused = 1
+            found.append(at_most(f"{key} in {precision}: refused by {label}", 0, refused))
+    return found
+
+
+def drop_gate(task: Task, fp32: dict[str, float], int8: dict[str, float], max_drop: float) -> Gate:
+    """INT8 costs little accuracy; from the scores of both."""
+    return at_most("relative drop of the metric, int8 against fp32", max_drop, relative_drop(task, fp32, int8))
+
+
+def choose(task: Task, rows: list[dict[str, Any]], max_drop: float, batch: int) -> tuple[str, list[str]]:
+    """The precision to use, and why, from a report's rows of one student in several precisions.
+
+    It is the fastest at `batch` among those whose metric is at most the fraction `max_drop` worse than FP32's; FP32 (or
+    without it the first) where no latency is known. What was not measured rules nothing out, and is said.
+    """
+    found = {row["precision"]: row for row in rows if row["batch"] == batch}
+    reference = found.get("fp32", next(iter(found.values())))
+    times = {name: row["latency_ms"]["p50"] for name, row in found.items()}
+    drops = {
+        name: relative_drop(task, reference["scores"], row["scores"]) if row["scores"] and reference["scores"] else None
+        for name, row in found.items()
+    }
+    fit = [name for name, drop in drops.items() if times[name] and (drop is None or drop <= max_drop)]
+    chosen = min(fit, key=lambda name: times[name], default=reference["precision"])
+    why = [f"{chosen.upper()} is used: the fastest at batch {batch} ({times[chosen]:.3g} ms)"] if fit else []
+    if "int8" in found and chosen != "int8":
+        why.append(f"INT8 does not pay: {_drawback(drops['int8'], max_drop, times['int8'], times[chosen], chosen)}")
+    if all(row["scores"] is None for row in found.values()):
+        why.append("accuracy was not measured: give test data with --data")
+    return chosen, why
+
+
+def _drawback(drop: float | None, max_drop: float, slow: float | None, fast: float | None, chosen: str) -> str:
+    if drop is not None and drop > max_drop:
+        return f"it loses {drop:.2%} of the metric (bound {max_drop:.2%})"
+    return f"{slow:.3g} ms, {chosen.upper()} {fast:.3g} ms" if slow and fast else "its latency is not known"
+
+
 def cost_gates(task: Task, fp32: list[dict[str, Any]], int8: list[dict[str, Any]], max_drop: float) -> list[Gate]:
     """INT8 costs little accuracy and no time; from a report's rows of both precisions with the same batches."""
-    drop = relative_drop(task, fp32[0]["scores"], int8[0]["scores"])
     medians = [[row["latency_ms"]["p50"] for row in pair] for pair in zip(fp32, int8, strict=True)]
     ratios = [after / before for before, after in medians if before and after]  # null: too few samples for a median
     return [
-        at_most("relative drop of the metric, int8 against fp32", max_drop, drop),
+        drop_gate(task, fp32[0]["scores"], int8[0]["scores"], max_drop),
         at_most("latency int8 / fp32, slowest batch", 1.0, max(ratios, default=None)),
     ]

@@ -5,6 +5,7 @@ for regression the sums of y, y^2, error^2 and |error|. A bootstrap resample is 
 so a thousand resamples are one matrix product. `score` and `bootstrap_interval` share `_measures`, and cannot disagree.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -52,19 +53,29 @@ def bootstrap_interval(
     one sample, says nothing about spread: (nan, nan).
     """
     sums = _sums(task, prediction, target)
+    values = [_measures(task, some)[task.metric] for some in resamples(sums, groups, samples, seed)]
+    if not values:
+        return float("nan"), float("nan")
+    low, high = np.quantile(np.concatenate(values), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def resamples(
+    sums: Floats, groups: npt.ArrayLike | None = None, samples: int = 1000, seed: int = 0
+) -> Iterator[Floats]:
+    """Sums of bootstrap resamples, some (k, ...) at a time and `samples` in all, from each sample's sums (N, ...).
+
+    With `groups` (N,) whole groups are drawn. Nothing comes of fewer than two units: they say nothing about spread.
+    """
     if groups is not None:
         sums = _sum_by_group(sums, np.asarray(groups))
     units = len(sums)
     if units < 2:
-        return float("nan"), float("nan")
+        return
     generator = np.random.default_rng(seed)
     at_once = max(1, BLOCK // units)
-    values = [
-        _measures(task, _resampled(sums, min(at_once, samples - done), generator))[task.metric]
-        for done in range(0, samples, at_once)
-    ]
-    low, high = np.quantile(np.concatenate(values), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    for done in range(0, samples, at_once):
+        yield _resampled(sums, min(at_once, samples - done), generator)
 
 
 def relative_drop(task: Task, reference: dict[str, float], scores: dict[str, float]) -> float:

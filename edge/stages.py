@@ -10,6 +10,7 @@ from edge.recipe import Recipe
 
 if TYPE_CHECKING:
     from edge.compress.compression import Compressed
+    from edge.train.methods.fold import Result
     from edge.train.paired import PairedSet
     from edge.train.training import Trained
 
@@ -19,7 +20,7 @@ def check_run(run: Path) -> None:
     if run.exists() and not run.is_dir():
         raise InputError(f"{run} is a file; give --out a folder that is new, empty or an earlier run")
     found = {path.name for path in run.iterdir() if not path.name.startswith(".")} if run.exists() else set()
-    if foreign := sorted(found - {"train", "compress", "bundles", "test"}):
+    if foreign := sorted(found - {"train", "compress", "bundles", "test", "folds"}):
         what = f"holds something else ({foreign[0]})"
         raise InputError(f"{run} {what}; give --out a folder that is new, empty or an earlier run")
 
@@ -27,21 +28,18 @@ def check_run(run: Path) -> None:
 def open_data(recipe: Recipe) -> "PairedSet":
     """The recipe's paired set: a folder, a known name, or the simulated one."""
     from edge.train.datasets import resolve
+    from edge.train.distributed import first_goes_ahead
 
-    return resolve(recipe.data)
+    with first_goes_ahead():  # a set that is made or fetched is there for the others
+        return resolve(recipe.data)
 
 
-def train_stage(recipe: Recipe, run: Path, *, resume: bool = True) -> Iterator["Trained"]:
-    """One model for all modalities; for the single methods one for each."""
-    from edge.train.training import choose_modalities, train
+def train_stage(recipe: Recipe, run: Path, *, resume: bool = True) -> Iterator["Result"]:
+    """What the method trains: one network for all modalities, or one for each; for some methods scores alone."""
+    from edge.train.methods.fold import results
 
     check_run(run)
-    data = open_data(recipe)
-    if recipe.method in ("mdico", "released"):
-        yield train(data, recipe, run / "train" / recipe.method, resume=resume)
-        return
-    for name in choose_modalities(data, recipe):
-        yield train_single(data, recipe, name, run, method=recipe.method, resume=resume)
+    yield from results(open_data(recipe), recipe, run / "train", resume=resume)
 
 
 def train_single(

@@ -37,7 +37,7 @@ def test_the_wheel_holds_every_module_and_schema_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     schemas = {path.relative_to(ROOT).as_posix() for path in (ROOT / "edge" / "schemas").glob("*.json")}
-    assert names == {*expected_modules(), *schemas, "edge/py.typed"}
+    assert names == {*expected_modules(), *schemas, "edge/py.typed", "edge/deploy/jetson.sh"}
 
 
 def test_the_wheel_asks_for_numpy_and_click_alone(wheel):

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from edge.errors import InputError
-from edge.train.download import cache_folder
+from edge.files import cache_folder
 from edge.train.paired import MARKER, PairedSet, open_paired_set
 from edge.train.sources import fetch, known, needs_files
 
@@ -12,7 +12,7 @@ from edge.train.sources import fetch, known, needs_files
 def resolve(name_or_folder: str, cache: Path | None = None) -> PairedSet:
     """Open a paired set by folder or by the name of a source.
 
-    A folder with dataset.json is opened. A source is opened from `cache` (default: `download.cache_folder`) if it was
+    A folder with dataset.json is opened. A source is opened from `cache` (default: `edge.files.cache_folder`) if it was
     fetched before; else it is made, or converted from a local copy of its raw files. Nothing is downloaded here.
     InputError: neither a paired set nor a known source, or a source that must be fetched first.
     """

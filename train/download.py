@@ -1,7 +1,6 @@
 """Downloads for `edge data fetch`, the only command that uses the network."""
 
 import hashlib
-import os
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -9,12 +8,6 @@ from typing import BinaryIO
 
 from edge.errors import BackendMissing, InputError
 from edge.files import replacing, sha256
-
-
-def cache_folder() -> Path:
-    """Where fetched data goes: the folder in EDGE_CACHE, or ~/.cache/edge-colearn."""
-    given = os.environ.get("EDGE_CACHE")
-    return Path(given) if given else Path.home() / ".cache" / "edge-colearn"
 
 
 def download(address: str, path: Path, checksum: str | None) -> None:

@@ -1,5 +1,6 @@
 """What a result depends on, as one hash: a stage whose fingerprint is unchanged need not run again."""
 
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -9,6 +10,7 @@ import edge
 from edge.files import read_json
 
 
+@functools.cache  # a process runs the code that it loaded, whatever becomes of the files
 def code_version(*folders: Path) -> str:
     """The package's version and the content of its Python files in `folders`."""
     digest = hashlib.sha256(edge.__version__.encode())

@@ -1,12 +1,13 @@
 """The loop that training and fine-tuning share: epochs, validation, early stopping, a state that can be resumed.
 
 The same seed gives the same numbers, also across an interruption: shuffling and dropout are seeded by (seed, epoch), so
-that nothing but the weights and the optimiser's moments has to be kept.
+that nothing but the weights and the optimiser's moments has to be kept. Under torchrun the processes divide each batch
+(edge.train.distributed); neither the order of samples nor what is kept depends on their number.
 """
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,23 +18,32 @@ from tqdm import tqdm
 
 from edge.errors import InputError
 from edge.train import checkpoint
+from edge.train.curves import Journal, Record
+from edge.train.distributed import Losses, agreed, divided, rank
 from edge.train.samples import batches
-
-# The indices of a batch -> the objectives by name, with their sum as "total".
-Losses = Callable[[Tensor], dict[str, Tensor]]
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long to train. `patience` None: all epochs. `keep_start`: the weights before the first epoch compete too."""
+    """How long to train, and which weights are the result.
+
+    `decay`: the learning rate falls along half a cosine to 0 (Loshchilov, Hutter 2017, arXiv 1608.03983, without
+    restarts), and the weights of the last epoch are the result. Otherwise it stays, and those with the lowest
+    validation loss are: of all epochs, or until `patience` epochs brought nothing; with `keep_start` the weights before
+    the first epoch compete too.
+    """
 
     epochs: int
     batch: int
     lr: float
+    decay: bool = False
     patience: int | None = None
     min_delta: float = 0.0
     keep_start: bool = False
+
+    def rate(self, done: float) -> float:
+        """The learning rate when `done` epochs are over, 0 to `epochs`."""
+        return self.lr * 0.5 * (1 + math.cos(math.pi * done / self.epochs)) if self.decay else self.lr
 
 
 class BestSoFar:
@@ -69,11 +79,12 @@ def fit(
     label: str,
     resume: bool = True,
 ) -> list[Record]:
-    """Train `model` on the indices `split` = (train, validation) and leave the best weights in it.
+    """Train `model` on the indices `split` = (train, validation) and leave in it the weights that `schedule` says.
 
-    The state after each epoch is written to `state`; with `resume`, one of the same `fingerprint` is continued.
-    Returns a record for each epoch: its losses on both parts, seconds, samples per second. InputError if a loss is
-    not finite (names epoch, batch and loss); the last good state stays on disk.
+    `losses` maps the indices of a batch to the objectives by name, with what is minimised as "total". The state after
+    each epoch is written to `state`, what there is to look at beside it (edge.train.curves); with `resume`, a state of
+    the same `fingerprint` is continued. Returns a record for each epoch: its losses on both parts, seconds, samples per
+    second. InputError if a loss is not finite (names epoch, batch and loss); the last good state stays on disk.
     """
     train, validation = split
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -81,23 +92,28 @@ def fit(
     best, history = BestSoFar(schedule.min_delta), list[Record]()
     if resume and state.exists():
         history = _continue(state, model, optimiser, best, fingerprint)
-    if not history and schedule.keep_start:
-        best.offer(0, evaluate(model, losses, validation, schedule.batch)["total"], model)
-    bar = tqdm(total=schedule.epochs, initial=len(history), desc=label, unit="epoch", disable=None)
-    with bar:
+    bar = tqdm(
+        total=schedule.epochs * len(train), initial=len(history) * len(train),
+        desc=label, unit=" samples", unit_scale=True, disable=None,
+    )  # fmt: skip
+    with bar, Journal(state.parent, label, history) as journal, divided(model, losses) as step:
+        if not history and schedule.keep_start:
+            best.offer(0, agreed(evaluate(model, losses, validation, schedule.batch))["total"], model)
         for epoch in range(len(history) + 1, schedule.epochs + 1):
             if schedule.patience is not None and best.waited >= schedule.patience:
                 break
-            record = _epoch(model, losses, optimiser, train, schedule.batch, epoch=epoch, seed=seed)
-            record["validation"] = evaluate(model, losses, validation, schedule.batch)
+            record = _epoch(model, step, optimiser, train, schedule, bar, epoch=epoch, seed=seed)
+            record["validation"] = agreed(evaluate(model, losses, validation, schedule.batch))
             _check_finite(record["validation"], f"validation after epoch {epoch}")
-            best.offer(epoch, record["validation"]["total"], model)
+            if not schedule.decay:
+                best.offer(epoch, record["validation"]["total"], model)
             history.append(record)
             counters = [best.loss, best.epoch, best.waited, best.bar]
             facts = {"fingerprint": fingerprint, "history": history, "best": counters}
-            checkpoint.save_progress(state, model, best.weights, optimiser, facts)
-            bar.set_postfix(train=f"{record['train']['total']:.3f}", validation=f"{record['validation']['total']:.3f}")
-            bar.update()
+            if rank() == 0:
+                checkpoint.save_progress(state, model, best.weights, optimiser, facts)
+            journal.add(record)
+            bar.set_postfix_str(_summary(record))
     if best.weights:
         model.load_state_dict(best.weights)
     model.eval()
@@ -121,16 +137,18 @@ def _epoch(
     losses: Losses,
     optimiser: torch.optim.Optimizer,
     train: Tensor,
-    batch: int,
+    schedule: Schedule,
+    bar: "tqdm[Any]",
     *,
     epoch: int,
     seed: int,
 ) -> Record:
     model.train()
-    torch.manual_seed(1_000_003 * seed + epoch)
+    torch.manual_seed(1_000_003 * seed + epoch + 500_009 * rank())  # dropout; each process masks other samples
     generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
     start, count, sums = time.perf_counter(), 0, dict[str, Tensor]()
-    for number, piece in enumerate(batches(train, batch, generator), 1):
+    for number, piece in enumerate(batches(train, schedule.batch, generator), 1):
+        optimiser.param_groups[0]["lr"] = schedule.rate(epoch - 1 + count / len(train))
         parts = losses(piece)
         optimiser.zero_grad(set_to_none=True)
         parts["total"].backward()  # type: ignore[no-untyped-call]
@@ -138,6 +156,7 @@ def _epoch(
         _check_finite(values, f"epoch {epoch}, batch {number}")
         optimiser.step()
         count += len(piece)
+        bar.update(len(piece))
         for name, value in values.items():
             sums[name] = sums.get(name, torch.zeros(())) + value * len(piece)
     seconds = time.perf_counter() - start
@@ -147,6 +166,13 @@ def _epoch(
         "seconds": round(seconds, 4),
         "samples_per_s": round(count / seconds, 1),
     }
+
+
+def _summary(record: Record) -> str:
+    """Each objective in training / validation, for the progress bar."""
+    train, validation = record["train"], record["validation"]
+    parts = [f"{name} {train[name]:.3g}/{validation[name]:.3g}" for name in validation if name in train]
+    return f"epoch {record['epoch']}, {', '.join(parts)}"
 
 
 def _check_finite(parts: Mapping[str, Tensor | float], where: str) -> None:

@@ -10,7 +10,9 @@ A student (`Branch`) needs nothing of the other modalities. The auxiliary head a
 training alone.
 """
 
+from abc import abstractmethod
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +34,11 @@ class Features:
     shared: Tensor  # (N, h)
 
 
-def encoder(modality: Modality, model: Model) -> nn.Sequential:
+class Encoder(nn.Sequential):
+    """(N, *shape), normalised -> (N, d), sample by sample: many processes divide this (train/distributed.py)."""
+
+
+def encoder(modality: Modality, model: Model) -> Encoder:
     """Trunk, then Linear hidden -> d, then LayerNorm if the recipe asks for it."""
     parts: dict[str, nn.Module] = {
         "trunk": build_trunk(modality, model),
@@ -40,7 +46,7 @@ def encoder(modality: Modality, model: Model) -> nn.Sequential:
     }
     if model.layer_norm:
         parts["layer_norm"] = nn.LayerNorm(model.embedding)
-    return nn.Sequential(OrderedDict(parts))
+    return Encoder(OrderedDict(parts))
 
 
 class Branch(nn.Module):
@@ -89,15 +95,47 @@ class TrainingHeads(nn.Module):
         self.tell_unused = nn.Linear(half, n_modalities)  # the `released` variant shows it z_shared instead
 
 
-class CoLearner(nn.Module):
+class Network(nn.Module):
+    """What a method trains: one predictor or several, each with the modalities that it needs."""
+
+    @abstractmethod
+    def outputs(self, inputs: dict[str, Tensor], rows: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """What each predictor says about a batch: the batch positions that it can say something about, and its output.
+
+        `inputs` and `rows` are those of a Batch. The key is the modality, or `optical+sar` for a predictor that needs
+        both; the output (N, K) are logits or standardised values.
+        """
+
+    @abstractmethod
+    def parameters_of(self, predictor: str) -> int:
+        """How many numbers the predictor of this key consists of, when it is used."""
+
+
+class CoLearner(Network):
     """The students of all modalities, and the heads that only training needs."""
 
-    def __init__(self, modalities: list[Modality], task: Task, model: Model, *, single: bool = False) -> None:
+    def __init__(
+        self,
+        modalities: list[Modality],
+        task: Task,
+        model: Model,
+        *,
+        single: bool = False,
+        heads: type[TrainingHeads] = TrainingHeads,
+    ) -> None:
         super().__init__()
         branch = SingleBranch if single else Branch
         self.students = nn.ModuleDict({modality.name: branch(modality, task, model) for modality in modalities})
-        self.heads = TrainingHeads(len(modalities), task, model)
+        self.heads = heads(len(modalities), task, model)
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Features]:
         """Normalised samples of each modality (each with its own N: a missing modality is left out) -> Features."""
         return {name: self.students[name](x) for name, x in inputs.items()}
+
+    def outputs(self, inputs: dict[str, Tensor], rows: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Each student says something about the samples that have its modality."""
+        return {name: (rows[name], part.prediction) for name, part in self(inputs).items()}
+
+    def parameters_of(self, predictor: str) -> int:
+        """Those of the student as it is trained; folding (compress/fold.py) leaves fewer."""
+        return sum(parameter.numel() for parameter in self.students[predictor].parameters())

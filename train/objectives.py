@@ -100,7 +100,7 @@ class CoLearning:
         """L_con: shared features of one sample agree across modalities; only samples that have both count."""
         terms = []
         for a, b in combinations(features, 2):
-            left, right = _common(rows[a], rows[b])
+            left, right = common(rows[a], rows[b])
             if len(left) > 1:  # a lone sample has no negatives
                 terms.append(nt_xent(features[a].shared[left], features[b].shared[right], self.weights.temperature))
         balance = len(terms) if self.released else 1
@@ -124,7 +124,7 @@ def mean(terms: list[Tensor]) -> Tensor:
     return torch.stack(terms).mean() if terms else torch.zeros((), requires_grad=True)
 
 
-def _common(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def common(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Positions within `a` and within `b` (both sorted) of the batch rows that stand in both."""
     if len(a) == len(b) and torch.equal(a, b):
         everything = torch.arange(len(a))

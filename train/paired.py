@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from edge.errors import InputError
 from edge.files import inside, read_json, replacing_folder, sha256, write_json
 from edge.sensors import Modality
 from edge.tasks import Task
+from edge.train.mapped import rows_of
 from edge.train.paired_checks import BandFacts, checked_labels, checked_target
 
 SCHEMA = "edge.paired/1"
@@ -61,15 +62,23 @@ class PairedSet:
     fold: np.ndarray | None
     split: np.ndarray | None
     fingerprint: str
+    _present: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.target)
 
     def present(self, modality: str) -> np.ndarray:
-        """(n,) bool: False where the sample lacks the modality, that is, where every value is missing."""
-        array = self.arrays[modality]
-        axes = tuple(range(1, array.ndim))
-        return np.concatenate([~np.isnan(array[rows]).all(axis=axes) for rows in blocks(array.shape)])
+        """(n,) bool: False where the sample lacks the modality, that is, where every value is missing.
+
+        The array is read once, in blocks; the result is read-only.
+        """
+        if modality not in self._present:
+            array = rows_of(self.arrays[modality])
+            axes = tuple(range(1, len(array.shape)))
+            found = [~np.isnan(array[rows]).all(axis=axes) for rows in blocks(array.shape)]
+            self._present[modality] = np.concatenate(found)
+            self._present[modality].flags.writeable = False
+        return self._present[modality]
 
 
 def blocks(shape: tuple[int, ...]) -> Iterator[slice]:

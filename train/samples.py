@@ -1,4 +1,9 @@
-"""The samples of a paired set as tensors: normalised once, indexed in batches, no worker processes."""
+"""The samples of a paired set as tensors: indexed in batches, no worker processes, no per-sample Python.
+
+A set of up to IN_MEMORY bytes is normalised once and kept. A larger one stays on disk: each batch reads its rows and
+normalises them. The order of samples is the same full permutation in both cases and so is every number; what a larger
+set needs of the memory is its labels and row numbers (about 50 bytes a sample) and one batch.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,9 +13,12 @@ import torch
 from torch import Tensor
 
 from edge.errors import InputError
-from edge.train.paired import PairedSet
+from edge.train.mapped import MappedRows, rows_of
+from edge.train.paired import PairedSet, blocks
 from edge.train.scaling import Scaling, fit_scaling, fit_target_scaling
 from edge.train.splits import Split
+
+IN_MEMORY = 1 << 30  # bytes of all chosen modalities together; a process for each fold should fit beside the others
 
 
 @dataclass
@@ -26,11 +34,31 @@ class Batch:
     target: Tensor
 
 
+@dataclass(frozen=True)
+class Streamed:
+    """A modality (n, *shape) that stays on disk; indexing it gives normalised samples, as indexing a tensor does."""
+
+    rows: MappedRows
+    scaling: Scaling
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, *shape of the modality)."""
+        return self.rows.shape
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
+        values = self.rows[index if isinstance(index, slice) else index.numpy()]
+        return torch.from_numpy(self.scaling.apply(values))
+
+
 @dataclass
 class Samples:
     """All samples: normalised inputs (n, *shape), where a modality is present (n,), the target as the loss wants it."""
 
-    inputs: dict[str, Tensor]
+    inputs: dict[str, Tensor | Streamed]
     present: dict[str, Tensor]
     target: Tensor
     scaling: dict[str, Scaling]
@@ -45,15 +73,26 @@ class Samples:
                 inputs[name] = values[index[rows[name]]]
         return Batch(inputs, rows, self.target[index])
 
+    def pieces(self, name: str, index: Tensor | None = None, size: int = 1024) -> Iterator[Tensor]:
+        """The normalised samples `index` (all without it) of one modality, `size` at a time and in order."""
+        values = self.inputs[name]
+        for start in range(0, len(values if index is None else index), size):
+            rows = slice(start, start + size)
+            yield values[rows if index is None else index[rows]]
+
 
 def load_samples(data: PairedSet, modalities: tuple[str, ...], split: Split) -> Samples:
-    """Read the modalities into memory; every statistic comes from the training samples of `split`."""
-    scaling, inputs, present = {}, {}, {}
+    """The modalities in memory, or on disk if they are large; every statistic comes from the training samples."""
+    scaling, inputs, present = {}, dict[str, Tensor | Streamed](), {}
+    large = sum(data.arrays[name].nbytes for name in modalities) > IN_MEMORY
     for name in modalities:
-        values, train = data.arrays[name], data.arrays[name][split.train]
-        scaling[name] = fit_scaling(data.modalities[name], train)
-        inputs[name] = torch.from_numpy(scaling[name].apply(np.array(values, dtype=np.float32)))
-        present[name] = torch.from_numpy(data.present(name))
+        rows = rows_of(data.arrays[name])
+        scaling[name] = fit_scaling(data.modalities[name], rows, split.train)
+        if large and isinstance(rows, MappedRows):
+            inputs[name] = Streamed(rows, scaling[name])
+        else:
+            inputs[name] = normalised(rows, scaling[name])
+        present[name] = torch.tensor(data.present(name))
     target_scaling = (0.0, 1.0)
     target = np.asarray(data.target)
     if data.task.kind == "regression":
@@ -62,6 +101,14 @@ def load_samples(data: PairedSet, modalities: tuple[str, ...], split: Split) -> 
     elif data.task.kind == "multilabel":
         target = target.astype(np.float32)
     return Samples(inputs, present, torch.from_numpy(np.array(target)), scaling, target_scaling)
+
+
+def normalised(values: np.ndarray | MappedRows, scaling: Scaling) -> Tensor:
+    """All rows, scaled block by block: no second copy of a large array exists meanwhile."""
+    result = torch.empty(values.shape)
+    for rows in blocks(tuple(values.shape)):
+        result[rows] = torch.from_numpy(scaling.apply(np.asarray(values[rows], dtype=np.float32)))
+    return result
 
 
 def usable(samples: Samples, split: Split) -> tuple[Tensor, Tensor]:

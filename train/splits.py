@@ -1,4 +1,15 @@
-"""Training, validation and test samples; a group (site, field, scene) never stands on two sides."""
+"""Training, validation and test samples, by one of four protocols.
+
+    grouped     fold k tests, fold (k + 1) mod K validates, the rest trains; a group (site, field, scene) is in one of
+                them. The folds are those that the set publishes if it has as many as asked, else `grouped_folds`;
+                they do not depend on the seed.
+    random      the same with folds of single samples, permuted by the seed: places stand on several sides.
+    fixed       the set's own split into three.
+    published   random folds, and fold k is the test AND the validation part. Co-learning papers and their code do it;
+                it is here to compare with their numbers alone, because early stopping has then seen the test samples.
+
+All methods of one fold and one seed get the same samples, which is what makes a comparison paired.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,46 +17,106 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge.errors import InputError
+from edge.recipe import Recipe
 from edge.train.paired import PairedSet
 from edge.train.paired_checks import check_groups_apart
+
+FOLDS = 5  # where neither the user nor the set says how many
+TOO_GOOD = (
+    "protocol 'published': the validation fold is the test fold and folds are random, so every score is too good; "
+    "compare it with published numbers and with nothing else"
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Sorted int64 indices of samples; the three are disjoint."""
+    """Sorted int64 indices of samples; the three are disjoint, but validation is test under `published`."""
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
 
 
-def split_indices(data: PairedSet, fold: int = 0, folds: int = 5) -> Split:
-    """The split of `data` for test fold `fold` (0 .. K-1).
+def protocol_of(data: PairedSet, protocol: str | None = None) -> str:
+    """The protocol that None stands for: a set's own split is used as it is, otherwise folds are grouped.
 
-    A published `split` is used as it is (`fold` must be 0). Otherwise the test is fold k, the validation is fold
-    (k + 1) mod K and the rest is for training, where the folds are the published ones, or `folds` grouped folds of
-    about equal size. InputError: `fold` out of range, fewer groups than folds, an empty side, a class that the training
-    part lacks.
+    InputError: `fixed` for a set without a split.
     """
-    if data.split is not None:
-        _check_fold(fold, 1, "this set has a published split")
-        sides = data.split
+    if protocol == "fixed" and data.split is None:
+        raise InputError(f"{data.name} has no split of its own for protocol 'fixed'; use grouped or random folds")
+    return protocol or ("grouped" if data.split is None else "fixed")
+
+
+def fold_count(data: PairedSet, folds: int | None = None, protocol: str | None = None) -> int:
+    """How many folds there are; a fixed split has one. Without `folds` as many as the set publishes, else 5."""
+    if protocol_of(data, protocol) == "fixed":
+        return 1
+    return folds or (FOLDS if data.fold is None else int(data.fold.max()) + 1)
+
+
+def protocol_text(data: PairedSet, recipe: Recipe) -> str:
+    """How the recipe keeps test samples apart, for reports and cards."""
+    name, count = protocol_of(data, recipe.protocol), fold_count(data, recipe.folds, recipe.protocol)
+    if name == "fixed":
+        return f"fixed, the set's own split, seed {recipe.seed}"
+    after = {
+        "random": " (the same places are on several sides)",
+        "published": " (random folds, validation fold = test fold: scores are too good)",
+    }
+    return f"{name}, {count} folds{after.get(name, '')}, test fold {recipe.fold}, seed {recipe.seed}"
+
+
+def split_indices(
+    data: PairedSet, fold: int = 0, folds: int | None = None, *, protocol: str | None = None, seed: int = 0
+) -> Split:
+    """The split of `data` for test fold `fold` (0 .. K-1, see `fold_count`) by `protocol` (see `protocol_of`).
+
+    InputError: `fold` out of range (a fixed split has fold 0 alone), fewer groups or samples than folds, an empty
+    side, a group on two sides of a fixed split, a class that the training part lacks.
+    """
+    protocol, count = protocol_of(data, protocol), fold_count(data, folds, protocol)
+    if protocol == "fixed":
+        _check_fold(fold, 1, f"{data.name} has a split of its own, used unless another protocol is named")
+        sides = np.asarray(data.split)
     else:
-        numbers = data.fold if data.fold is not None else grouped_folds(data.groups, folds)
-        count = int(numbers.max()) + 1
         _check_fold(fold, count, f"there are {count} folds")
-        if count < 3:
-            raise InputError(f"{count} folds leave nothing to train on beside validation and test; use 3 or more")
+        numbers = fold_numbers(data, folds, protocol, seed)
         sides = np.zeros(len(numbers), np.int64)
-        sides[numbers == (fold + 1) % count] = 1
+        sides[numbers == (fold + 1) % count] = 0 if protocol == "published" else 1
         sides[numbers == fold] = 2
-    check_groups_apart(data.groups, sides, "split")
+    if protocol in ("grouped", "fixed"):
+        check_groups_apart(data.groups, sides, "split")
     train, validation, test = (np.flatnonzero(sides == side).astype(np.int64) for side in range(3))
+    if protocol == "published":
+        validation = test
     for name, part in (("training", train), ("validation", validation), ("test", test)):
         if not len(part):
             raise InputError(f"the {name} part of fold {fold} has no sample; correct fold.npy or split.npy")
     _check_classes(data, train)
     return Split(train, validation, test)
+
+
+def fold_numbers(data: PairedSet, folds: int | None, protocol: str, seed: int) -> np.ndarray:
+    """The fold of each sample (n,) under a protocol with folds; InputError for too few or too many folds."""
+    count = fold_count(data, folds, protocol)
+    least = 2 if protocol == "published" else 3
+    if count < least:
+        few = f"{count} folds leave" if count > 1 else f"{count} fold leaves"
+        raise InputError(f"{few} nothing to train on beside validation and test; use {least} or more")
+    if protocol in ("random", "published"):
+        return random_folds(len(data), count, seed)
+    if data.fold is not None and count == int(data.fold.max()) + 1:
+        return data.fold
+    return grouped_folds(data.groups, count)
+
+
+def random_folds(samples: int, folds: int, seed: int) -> np.ndarray:
+    """Fold numbers (samples,) int64: a permutation of the samples dealt out like cards, so sizes differ by one."""
+    if samples < folds:
+        raise InputError(f"there are {samples} samples, fewer than the {folds} folds; use at most {samples} folds")
+    numbers = np.empty(samples, np.int64)
+    numbers[np.random.default_rng(seed).permutation(samples)] = np.arange(samples) % folds
+    return numbers
 
 
 def grouped_folds(groups: np.ndarray, folds: int) -> np.ndarray:
@@ -84,6 +155,6 @@ def _check_classes(data: PairedSet, train: np.ndarray) -> None:
     absent = [name for name, found in zip(data.task.classes, seen, strict=True) if not found]
     if absent:
         raise InputError(
-            f"class {absent[0]!r} has no sample in the training part: all of its groups are for validation or test; "
+            f"class {absent[0]!r} has no sample in the training part: all that it has is for validation or test; "
             "use another fold, more folds, or leave the class out"
         )

@@ -14,31 +14,49 @@ from edge.commands.options import make_recipe, method_option, modalities_option,
 @click.command(name="build")
 @click.option("--modality", required=True, metavar="NAME", help="The one sensor that is there in the field.")
 @click.option("--int8", is_flag=True, help="The same as --precision int8.")
-@click.option("--precision", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True)
+@click.option(
+    "--precision", type=click.Choice(["auto", "fp32", "fp16", "int8"]),
+    help="auto: the fastest that keeps the accuracy. [default: fp32, for boards with TensorRT auto]",
+)  # fmt: skip
 @recipe_options
 @method_option
 @modalities_option
-@click.option("--target", type=click.Choice(["cpu"]), help="Where it is measured. [default: cpu]")
+@click.option("--target", metavar="NAME", help="What it is for: a name of `edge devices`. [default: cpu]")
 @click.option("--max-drop", type=float, help="INT8 may be worse than FP32 by this fraction. [default: 0.01]")
+@click.option("--on", "host", metavar="USER@HOST", help="Then verify, build engines and measure there, over ssh.")
 @run_options
-def command(modality: str, int8: bool, precision: str, out: Path, as_json: bool, force: bool, **flags: Any) -> None:
+def command(
+    modality: str, int8: bool, precision: str | None, host: str | None, out: Path, as_json: bool, force: bool,
+    **flags: Any,
+) -> None:  # fmt: skip
     """Train, compress, export, check and measure one student; write its bundle.
 
     Stages that are in RUN and still fit data, recipe and code are used again, so the next modality trains nothing.
     A gate that fails (accuracy, latency, parity) ends with exit code 3; the bundle is kept and marked as failed.
+    With a board as --target the last lines say what to type on the board, where its engines are built and timed.
 
     \b
     Example:
       edge build --modality optical --int8
       edge build --data lfmc --modality sar --int8 --out runs/lfmc
+      edge build --modality optical --int8 --target jetson-orin-nano --on user@jetson
     """
     from edge.benchmarks.report import table
     from edge.build import build
+    from edge.deploy.remote import build_on, check_host
+    from edge.files import read_json
 
+    if host:
+        check_host(host)
     typed = shlex.join(["edge", *sys.argv[1:]])
     built = build(make_recipe(**flags), modality, "int8" if int8 else precision, out, command=typed, force=force)
+    there = out / "on" / host / built.folder.name if host else None
+    if host and there:
+        build_on(host, built.folder, there, data=out / "test" / f"{modality}.npz")
     if as_json:
         found = {"bundle": str(built.folder), "reused": built.reused, "folding": vars(built.folding)}
+        found["engines"] = built.engines.to_json() if built.engines else None
+        found |= {"on": str(there), "report_on": read_json(there / "report.json")} if there else {}
         click.echo(json.dumps(found | {"report": built.report}))
     else:
         click.echo(built.folding.line(), err=True)
@@ -46,4 +64,11 @@ def command(modality: str, int8: bool, precision: str, out: Path, as_json: bool,
         for warning in built.report["warnings"]:
             click.echo(f"warning: {warning}", err=True)
         click.echo(f"bundle: {built.folder}{' (was there already; --force builds it again)' if built.reused else ''}")
+        if there:
+            click.echo(f"\n{host}:\n{table(read_json(there / 'report.json'))}\n{there}")
+        elif built.engines:
+            click.echo("\n".join(built.engines.why))
+        elif following := built.report["next"]:
+            test = shlex.join(["scp", "-r", str(built.folder), str(out / "test" / f"{modality}.npz")])
+            click.echo(f"next, to the board and on it:\n  {test} USER@BOARD:\n  {following}")
     built.check_gates()

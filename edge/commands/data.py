@@ -124,7 +124,7 @@ def fetch(name: str, from_folder: Path | None, out: Path | None) -> None:
 
     Example: edge data fetch lfmc --from ~/Downloads/lfmc
     """
-    from edge.train.download import cache_folder
+    from edge.files import cache_folder
     from edge.train.sources import fetch as run
     from edge.train.sources import load
 

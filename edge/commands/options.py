@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
-from edge.recipe import METHODS, Recipe, read_recipe
+from edge.errors import InputError
+from edge.recipe import METHODS, PROTOCOLS, Recipe, read_recipe
 
 Command = Callable[..., Any]
 
 # A flag that is given wins over the recipe's key of the same name.
 _TRAINING = ("epochs", "batch", "lr", "patience")
+_MODEL = ("encoder",)
 
 
 def recipe_options(command: Command) -> Command:
@@ -22,11 +24,17 @@ def recipe_options(command: Command) -> Command:
             "--data", metavar="NAME_OR_FOLDER", help="A known name or a paired set's folder. [default: simulated]"
         ),
         click.option("--recipe", type=click.Path(path_type=Path), metavar="FILE", help="A recipe, JSON or TOML."),
-        click.option("--epochs", type=int, help="At most this many epochs of training. [default: 100]"),
+        click.option(
+            "--encoder", metavar="NAME", help="Encoder family: tempcnn, ltae, resnet18 ... [default: that of the kind]"
+        ),
+        click.option("--epochs", type=int, help="Epochs of training. [default: as many as 800 steps are, 12 to 100]"),
         click.option("--batch", type=int, help="Samples in a batch. [default: 32, or 128 for large sets]"),
         click.option("--seed", type=int, help="The same seed gives the same numbers. [default: 0]"),
         click.option("--fold", type=int, help="The fold that is the test set; the next one validates. [default: 0]"),
-    )
+        click.option("--protocol", type=click.Choice(PROTOCOLS),
+                     help="How samples are parted; `published` validates on the test fold, its scores are too good. "
+                     "[default: fixed for a set with a split of its own, else grouped]"),
+    )  # fmt: skip
     for option in reversed(options):
         command = option(command)
     return command
@@ -45,7 +53,49 @@ def run_options(command: Command) -> Command:
     return command
 
 
-method_option = click.option("--method", type=click.Choice(METHODS), help="How to train. [default: mdico]")
+def whole_numbers(_: click.Context, option: click.Parameter, text: str) -> tuple[int, ...]:
+    """Whole numbers from "1,32,256", each once."""
+    try:
+        numbers = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise InputError(f"--{option.name} is {text!r}; give whole numbers like 1,32,256") from None
+    if min(numbers) < 1:
+        raise InputError(f"--{option.name} holds {min(numbers)}; the smallest is 1")
+    return numbers
+
+
+def names(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
+    """Names from "a,b", each once; "" gives none."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def precisions(context: click.Context, option: click.Parameter, text: str) -> tuple[str, ...]:
+    """fp32 and int8."""
+    found = names(context, option, text)
+    for name in found:
+        if name not in ("fp32", "int8"):
+            raise InputError(f"--{option.name} holds {name!r}; give fp32, int8 or both as fp32,int8")
+    return found
+
+
+method_option = click.option("--method", type=click.Choice(METHODS), help="How to train. [default: taught]")
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """`a, b` -> ("a", "b")."""
+    return tuple(name.strip() for name in text.split(","))
+
+
+def _method_names(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """`--method a,b --method c` -> ("a", "b", "c"); an unknown name is a usage error."""
+    names = dict.fromkeys(name for value in given for name in split_list(value))
+    return tuple(click.Choice(METHODS).convert(name, option, context) for name in names)
+
+
+methods_option = click.option(
+    "--method", "methods", metavar="A,B", multiple=True, callback=_method_names,
+    help=f"How to train; several are trained one after the other: {', '.join(METHODS)}. [default: taught]",
+)  # fmt: skip
 modalities_option = click.option(
     "--modalities", metavar="A,B", help="Modalities to train on. [default: what the set recommends]"
 )
@@ -56,7 +106,17 @@ def make_recipe(recipe: Path | None, **flags: Any) -> Recipe:
     result = read_recipe(recipe) if recipe else Recipe()
     given = {name: value for name, value in flags.items() if value is not None}
     if "modalities" in given:
-        given["modalities"] = tuple(name.strip() for name in given["modalities"].split(","))
+        given["modalities"] = split_list(given["modalities"])
     training = {name: given.pop(name) for name in _TRAINING if name in given}
-    result = dataclasses.replace(result, training=dataclasses.replace(result.training, **training), **given)
-    return result.check()
+    model = {name: given.pop(name) for name in _MODEL if name in given}
+    result = dataclasses.replace(
+        result,
+        training=dataclasses.replace(result.training, **training),
+        model=dataclasses.replace(result.model, **model),
+        **given,
+    ).check()
+    if result.protocol == "published":
+        from edge.train.splits import TOO_GOOD
+
+        click.echo(f"warning: {TOO_GOOD}", err=True)
+    return result

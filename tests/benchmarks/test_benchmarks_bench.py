@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge.benchmarks import machine
-from edge.benchmarks.bench import Entry, bench_graphs, predict
+from edge.benchmarks.bench import Entry, Inputs, bench_graphs, predict
 from edge.benchmarks.latency import Timing
 from edge.benchmarks.memory import peak_memory
 from edge.benchmarks.report import make_report
@@ -41,7 +41,7 @@ def test_rows_hold_latency_and_the_metric_of_the_deployed_engine(student: Studen
     target, groups = prediction.argmax(1), np.arange(50) // 5
     target[:10] = (target[:10] + 1) % 3  # a fifth is wrong
     entries = [Entry("mdico", "fp32", graphs[0], "optical", CROP), Entry("mdico", "int8", graphs[1], "optical", CROP)]
-    rows = bench_graphs(entries, {"optical": x}, target, groups, batches=(1, 8), timing=QUICK)
+    rows = bench_graphs(entries, {"optical": Inputs(x, target, groups)}, batches=(1, 8), timing=QUICK)
     assert [(row["precision"], row["batch"]) for row in rows] == [("fp32", 1), ("fp32", 8), ("int8", 1), ("int8", 8)]
     assert rows[0]["metric"] == score(CROP, prediction, target)["macro_recall"]
     assert rows[0]["scores"]["accuracy"] == pytest.approx(0.8)
@@ -52,12 +52,25 @@ def test_rows_hold_latency_and_the_metric_of_the_deployed_engine(student: Studen
     assert rows[1]["throughput_per_s"] == pytest.approx(8 / rows[1]["latency_ms"]["mean"] * 1e3)
     assert rows[0]["model_bytes"] == graphs[0].stat().st_size
     assert rows[0]["energy_mj"] is None
+    assert 0 < rows[0]["engine_ms"]["p50"] < rows[0]["latency_ms"]["p50"]
+    assert rows[0]["engine_ms"]["n"] == rows[0]["latency_ms"]["n"]
+    assert rows[0]["copy_ms"] is None
+    assert [part["name"] for part in rows[0]["per_class"]] == ["wheat", "maize", "rape"]
 
 
 @pytest.mark.usefixtures("no_memory")
 def test_without_a_target_the_metric_is_null(student: Student, x: np.ndarray) -> None:
-    rows = bench_graphs([Entry("m", "fp32", student(), "optical", CROP)], {"optical": x}, batches=(1,), timing=QUICK)
+    rows = bench_graphs(
+        [Entry("m", "fp32", student(), "optical", CROP)], {"optical": Inputs(x)}, batches=(1,), timing=QUICK
+    )
     assert (rows[0]["metric"], rows[0]["metric_ci95"], rows[0]["scores"]) == (None, None, None)
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_every_thread_count_has_rows_of_its_own(student: Student, x: np.ndarray) -> None:
+    entries = [Entry("m", "fp32", student(), "optical", CROP)]
+    rows = bench_graphs(entries, {"optical": Inputs(x)}, batches=(1, 2), threads=(1, 2), timing=QUICK)
+    assert [(row["threads"], row["batch"]) for row in rows] == [(1, 1), (1, 2), (2, 1), (2, 2)]
 
 
 def test_peak_memory_is_that_of_a_fresh_process(student: Student, x: np.ndarray) -> None:
@@ -78,7 +91,7 @@ def test_peak_memory_of_a_graph_that_does_not_open_is_none(tmp_path: Path) -> No
 
 def test_an_input_that_is_not_there_is_named(student: Student, x: np.ndarray) -> None:
     with pytest.raises(InputError, match=r"needs the modality 'optical'; the inputs hold \['sar'\]"):
-        bench_graphs([Entry("m", "fp32", student(), "optical", CROP)], {"sar": x})
+        bench_graphs([Entry("m", "fp32", student(), "optical", CROP)], {"sar": Inputs(x)})
 
 
 def test_prediction_in_pieces_equals_prediction_at_once(student: Student, x: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 import copy
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,54 @@ def test_bundle_folders_stand_for_their_reports(report: Report, tmp_path: Path) 
     empty.mkdir()
     result = CliRunner().invoke(command, [str(empty), str(tmp_path)])
     assert (result.exit_code, "report.json is missing" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_a_figure_that_one_report_lacks_is_said_and_fails_where_it_was_there_before(
+    report: Report, slower: Report, tmp_path: Path, where: str
+) -> None:
+    slower["results"] = copy.deepcopy(report["results"])
+    (report if where == "before" else slower)["results"][0]["latency_ms"]["p99"] = None
+    result = run(tmp_path, report, slower, "--fail-if", "p99>+5%")
+    if where == "before":
+        assert (result.exit_code, "A has no p99" in result.stderr) == (0, True)
+    else:
+        assert (result.exit_code, "single FP32 at batch 1 has no p99 in B, A has 0.26" in result.stderr) == (3, True)
+
+
+def test_a_row_that_is_gone_fails_a_condition(report: Report, slower: Report, tmp_path: Path) -> None:
+    slower["results"] = slower["results"][:2]
+    result = run(tmp_path, report, slower, "--fail-if", "p99>+5%")
+    assert result.exit_code == 3
+    assert "B has no row to check: optical mdico int8 on onnxruntime, 1 threads, batch 1" in result.stderr
+
+
+def test_intervals_of_a_change_on_a_hand_computed_case() -> None:
+    change = Change(2.0, 3.0, [1.9, 2.2], [2.8, 3.1])
+    assert change.interval == pytest.approx([0.6, 1.2])
+    assert change.percent_interval == pytest.approx([30.0, 60.0])
+    assert Change(2.0, 3.0, None, [2.8, 3.1]).interval is None
+    assert (Change(0.0, 0.0).percent, Change(0.0, 1.0).percent) == (0.0, None)
+
+
+def test_a_file_that_breaks_the_schema_is_refused_with_its_place(report: Report, tmp_path: Path) -> None:
+    broken = copy.deepcopy(report)
+    broken["results"][3]["batch"] = "many"
+    result = run(tmp_path, report, broken)
+    assert result.exit_code == 2
+    assert "b.json.results[3].batch must be integer, not 'many'" in result.stderr
+
+
+def test_the_page_holds_failures_first_and_a_mark_for_every_change(
+    report: Report, slower: Report, tmp_path: Path
+) -> None:
+    for made in (report, slower):
+        made["warnings"] = ["Somebody else worked."]
+    run(tmp_path, report, slower, "--fail-if", "p99>+5%", "--html", str(tmp_path / "page.html"))
+    page = (tmp_path / "page.html").read_text()
+    places = [page.index(word) for word in ("A: Somebody else", "p99&gt;+5%: mdico INT8", "<svg", "Side by side")]
+    assert places == sorted(places)
+    assert page.count("<circle") == 16  # p50 and metric of eight rows
+    assert page.count("<rect") == 8
+    assert page.count('<rect class="worse"') == 1  # the one p99 that rose
+    assert not re.search(r"https?:|<script|@import|url\(", page)

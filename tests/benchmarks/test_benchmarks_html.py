@@ -150,3 +150,28 @@ def test_the_picture_is_drawn_from_the_command_line(report: Report, tmp_path: An
     assert (tmp_path / "out.svg").read_text() == standalone_svg(report)
     with pytest.raises(InputError, match="usage"):
         main([])
+
+
+def test_the_area_of_a_mark_is_its_energy_where_all_were_measured(report: Report) -> None:
+    def radii() -> list[float]:
+        return [float(r) for r in re.findall(r'<circle [^>]*r="([\d.]+)"', pareto_svg(report) or "")]
+
+    for row in report["results"]:
+        row["energy_mj"] = 4.0 if row["method"] == "mdico" else 1.0
+    large, small = radii()
+    assert (large / small) ** 2 == pytest.approx(4.0)
+    assert "area: energy, largest 4 mJ" in (pareto_svg(report) or "")
+    report["results"][0]["energy_mj"] = None
+    assert radii() == [6.0, 6.0]
+    assert "area" not in (pareto_svg(report) or "")
+
+
+def test_further_parts_and_definitions_stand_on_the_page(report: Report) -> None:
+    report["results"][0]["per_class"] = [
+        {"name": "wheat", "measure": "recall", "n": 9, "value": 0.8, "ci95": [0.7, 0.9]}
+    ]
+    report["results"][0]["latency_ms"]["ci95"] = {"p50": [0.19, 0.21]}
+    text = Reader(report_html(report)).text
+    for said in ("By class", "wheat", "0.800 [0.700, 0.900]", "0.200 [0.190, 0.210]", "How it was measured"):
+        assert said in text
+    assert "Scenarios" not in text

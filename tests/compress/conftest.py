@@ -1,6 +1,7 @@
 """Small co-learned models and their compression, made once: seconds, because the encoders have 16 channels."""
 
 import copy
+import dataclasses
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,12 @@ class Case:
 
 
 def make_case(data: PairedSet, model: Model, folder: Path, *, epochs: int) -> Case:
-    recipe = Recipe(model=model, training=Training(epochs=epochs, lr=3e-3), compression=Compression(epochs=1))
+    recipe = Recipe(
+        method="mdico",
+        model=dataclasses.replace(model, dropout=0.2),
+        training=Training(epochs=epochs, lr=3e-3, patience=5),
+        compression=Compression(epochs=1),
+    )
     trained = train(data, recipe, folder / "train")
     kept = []
     with pytest.MonkeyPatch.context() as patch:

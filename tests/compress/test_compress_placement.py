@@ -14,7 +14,7 @@ from edge.compress.fold import DeployedStudent, FoldedStudent
 from edge.compress.graphs import fp32_graph, int8_graphs
 from edge.compress.placement import PLACEMENTS, Placement, activation_step, place
 from edge.compress.quantize import LayerRange, float_layers, layer_ranges, quantize
-from edge.deploy import builder_tensorrt_rtx
+from edge.deploy import builder_tensorrt
 from edge.deploy.rules_onnxruntime import check_fused
 from edge.deploy.rules_tensorrt import check_tensorrt
 from edge.errors import BackendMissing
@@ -99,7 +99,7 @@ def test_nvidias_builder_makes_a_plan_of_the_tensorrt_graph(two, tmp_path: Path)
     path = tmp_path / "int8.tensorrt.onnx"
     onnx.save(int8_graphs(two.trained, two.compressed, "optical")["int8.tensorrt"], path)
     try:
-        result = builder_tensorrt_rtx.build(path)
+        result = builder_tensorrt.build(path, builder_tensorrt.Options("int8"))
     except BackendMissing as missing:
         pytest.skip(missing.message)
     assert len(result.plan) > 10_000
@@ -109,7 +109,7 @@ def test_nvidias_builder_makes_a_plan_of_the_tensorrt_graph(two, tmp_path: Path)
 @pytest.mark.parametrize("target", TARGETS)
 def test_both_graphs_predict_what_the_fake_quantized_student_predicts(case, modality, target) -> None:
     here = case.data.present(modality)
-    z = case.samples.inputs[modality][torch.from_numpy(here)]
+    z = case.samples.inputs[modality][torch.tensor(here)]
     student, ranges = case.student(modality), case.compressed.ranges[modality]
     with torch.no_grad(), float_layers(student, z[:1], not_quantized(student, ranges, target)):
         live = to_units(case.data.task, student(z)[0], case.trained.target_scaling).numpy()
@@ -125,7 +125,7 @@ def test_both_graphs_predict_what_the_fake_quantized_student_predicts(case, moda
 def test_the_tensorrt_graph_computes_the_fake_quantized_numbers(two, modality) -> None:
     """Same steps, same zero points: but for ties in rounding there is no difference at all."""
     here = two.data.present(modality)
-    z = two.samples.inputs[modality][torch.from_numpy(here)]
+    z = two.samples.inputs[modality][torch.tensor(here)]
     student = two.student(modality)
     with (
         torch.no_grad(),

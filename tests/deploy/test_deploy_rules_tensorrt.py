@@ -380,6 +380,31 @@ def test_small_layers_are_not_worth_int8(operator, shape, worth):
     assert worth_int8(operator, shape) is worth
 
 
+@pytest.mark.parametrize(
+    ("shape", "groups", "worth"),
+    [
+        ((96, 1, 5, 5), 96, True),
+        ((12, 1, 3, 3), 12, False),  # no multiple of 8
+        ((96, 1, 1, 1), 96, False),  # fewer than 3 taps
+        ((96, 1, 3, 1), 96, False),
+        ((64, 32, 1, 1), 2, True),  # wide groups are judged as any convolution
+    ],
+)
+def test_depthwise_layers_have_limits_of_their_own(shape, groups, worth):
+    assert worth_int8("Conv", shape, groups) is worth
+
+
+def test_the_groups_of_a_convolution_are_read_from_its_node():
+    model = tempcnn()
+    layer = node(model, "conv2")
+    layer.attribute.append(helper.make_attribute("group", CHANNELS))
+    store(model, "conv2.weight", np.ones((CHANNELS, 1, 5), np.float32))
+    assert check_tensorrt(model) == []
+    next(each for each in layer.attribute if each.name == "pads").ints[:] = [0, 0]
+    store(model, "conv2.weight", np.ones((CHANNELS, 1, 1), np.float32))
+    assert broken_rules(model) == {"R11"}
+
+
 def test_a_file_that_is_no_onnx_is_an_input_error(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(InputError, match="not an ONNX file"):

@@ -11,7 +11,6 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.benchmarks import bundles
-from edge.benchmarks.bench import bench_graphs
 from edge.benchmarks.latency import Timing
 from edge.benchmarks.report import make_report, validate_report
 from edge.card import make_card
@@ -28,9 +27,8 @@ WEIGHT = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few samples, and no process per graph."""
     quick = Timing(warmup_s=0.0, min_duration_s=0.0, min_samples=11, max_duration_s=0.1)
-    monkeypatch.setattr(
-        bundles, "bench_graphs", lambda *given, **named: bench_graphs(*given, **named | {"timing": quick})
-    )
+    monkeypatch.setattr(bundles.Plan, "timing", quick)
+    monkeypatch.setattr(bundles, "cold_starts", lambda graphs, **_: [None for _ in graphs])
     monkeypatch.setattr(
         "edge.benchmarks.bench.peak_memory", lambda _graph, _shapes, batches, **_: dict.fromkeys(batches)
     )
@@ -109,6 +107,39 @@ def test_a_bundle_is_measured_with_data(bundle: Callable[..., Path], data: Path,
     assert "latency at batch 8" in result.stderr
 
 
+def test_scenarios_threads_and_a_minute_under_load_stand_in_the_report(bundle: Callable[..., Path], data: Path) -> None:
+    result = run(
+        bundle(), "--data", data, "--batch", "1,4", "--threads", "1,2", "--latency-ms", "50", "--minutes", "0.001",
+        "--precision", "int8", "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    validate_report(report)
+    assert [(row["threads"], row["scenario"]) for row in report["scenarios"]] == [
+        (threads, name) for threads in (1, 2) for name in ("single-stream", "multi-stream", "server", "offline")
+    ]
+    (sustained,) = report["sustained"]
+    assert sustained["batch"] == 1
+    assert sustained["queries"] == sum(window["n"] for window in sustained["windows"])
+    assert report["settings"]["threads"] == [1, 2]
+
+
+def test_a_folder_holds_data_for_each_modality(bundle: Callable[..., Path], data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "test"
+    folder.mkdir()
+    with np.load(data) as archive:
+        np.savez(folder / "optical.npz", optical=archive["optical"], target=archive["target"])
+        np.savez(folder / "sar.npz", sar=archive["sar"][:30], target=1 - archive["target"][:30].clip(0, 1))
+    result = run(bundle(), bundle("sar-int8", "sar"), "--data", folder, "--batch", "1", "--scenario", "", "--json")
+    assert result.exit_code == 0, result.stderr
+    rows = {row["modality"]: row for row in json.loads(result.stdout)["results"]}
+    assert rows["optical"]["scores"]["accuracy"] == pytest.approx(0.9)
+    assert rows["sar"]["scores"]["accuracy"] < 0.5
+    (folder / "sar.npz").unlink()
+    result = run(bundle(), bundle("sar-int8", "sar"), "--data", folder)
+    assert (result.exit_code, "sar.npz is missing" in result.stderr) == (2, True)
+
+
 def test_without_data_golden_inputs_are_timed_and_the_table_says_so(bundle: Callable[..., Path]) -> None:
     result = run(bundle(), "--precision", "int8", "--batch", "1")
     assert result.exit_code == 0, result.stderr
@@ -120,7 +151,7 @@ def test_without_data_golden_inputs_are_timed_and_the_table_says_so(bundle: Call
 def test_bundles_of_two_modalities_stand_in_one_report(bundle: Callable[..., Path], data: Path) -> None:
     result = run(bundle(), bundle("sar-int8", "sar"), "--data", data, "--batch", "1")
     assert result.exit_code == 0, result.stderr
-    assert [line.split()[:2] for line in result.stdout.splitlines()[2:]] == 2 * [["optical", "mdico"]] + 2 * [
+    assert [line.split()[:2] for line in result.stdout.splitlines()[2:6]] == 2 * [["optical", "mdico"]] + 2 * [
         ["sar", "mdico"]
     ]
 
@@ -144,6 +175,8 @@ def test_bundles_of_different_tasks_are_refused(bundle: Callable[..., Path]) -> 
         (("--batch", "0"), "the smallest is 1"),
         (("--precision", "int4"), "holds 'int4'"),
         (("--data", "absent.npz"), "absent.npz is missing"),
+        (("--scenario", "server"), "give one with --latency-ms"),
+        (("--scenario", "stream"), "'stream' is not known"),
     ],
 )
 def test_bad_options_exit_with_two(bundle: Callable[..., Path], option: tuple[str, str], message: str) -> None:

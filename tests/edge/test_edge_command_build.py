@@ -1,6 +1,7 @@
 """`edge build` from end to end, on small encoders; only the stop-watch is replaced."""
 
 import errno
+import importlib.util
 import json
 import os
 import shutil
@@ -12,12 +13,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from edge.benchmarks.latency import Times
 from edge.benchmarks.report import validate_report
 from edge.cli import main
 from edge.deploy.bundle import open_bundle
+from edge.deploy.rules_tensorrt import check_tensorrt
 from edge.train.sources.simulated import simulate
 
 RECIPE = {
+    "method": "mdico",
     "max_drop": 0.05,
     "model": {"width": 16, "hidden": 32, "embedding": 16},
     "training": {"epochs": 8, "lr": 0.003},
@@ -33,8 +37,8 @@ FILES = [
 def _quick() -> Any:
     """Latencies that are known beforehand, no process for each graph."""
 
-    def timed(engines: dict[Any, Any], _timing: object) -> dict[Any, list[float]]:
-        return {key: [1e-3 / (1 + place)] * 20 for place, key in enumerate(engines)}  # single, FP32, INT8: ever faster
+    def timed(engines: dict[Any, Any], _timing: object) -> dict[Any, Times]:
+        return {key: Times([1e-3 / (1 + at)] * 20) for at, key in enumerate(engines)}  # single, FP32, INT8: ever faster
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edge.benchmarks.bench.measure_together", timed)
@@ -79,7 +83,7 @@ def times(folder: Path) -> dict[str, int]:
 def test_a_bundle_is_built_and_described_in_one_json_document(place: Path, built: Result) -> None:
     assert built.exit_code == 0, built.stderr
     document = json.loads(built.stdout)
-    assert set(document) == {"bundle", "reused", "folding", "report"}
+    assert set(document) == {"bundle", "reused", "folding", "report", "engines"}
     assert document["bundle"] == str(place / "run" / "bundles" / "optical-int8")
     assert document["reused"] is False
     validate_report(document["report"])
@@ -183,6 +187,59 @@ def test_without_a_precision_the_bundle_is_fp32(place: Path, copy: Path) -> None
         "folding: largest difference",
         "parity torch = fp32: rms difference / target sd",
     ]
+
+
+def test_for_a_board_the_bundle_keeps_all_rules_and_says_what_to_type_there(place: Path, copy: Path) -> None:
+    result = edge(place, "--modality", "optical", "--int8", "--target", "jetson-orin-nano", out=copy)
+    assert result.exit_code == 0, result.stderr
+    folder = copy / "bundles" / "optical-int8-jetson-orin-nano"
+    following = "edge engine optical-int8-jetson-orin-nano --data optical.npz"
+    assert result.stdout.splitlines()[-3:] == [
+        "next, to the board and on it:",
+        f"  scp -r {folder} {copy / 'test' / 'optical.npz'} USER@BOARD:",
+        f"  {following}",
+    ]
+    bundle = open_bundle(folder)
+    assert check_tensorrt(bundle.graphs["int8.tensorrt"]) == []
+    report, card = bundle.report(), bundle.card["properties"]
+    assert report["next"] == card["edge:next"] == following
+    assert (card["edge:target"], card["edge:precision"]["chosen"]) == ("jetson-orin-nano", None)
+    names = [gate["name"] for gate in report["gates"]]
+    assert "int8.tensorrt: broken rules" in names
+    assert "relative drop of the metric, int8 against fp32" in names
+    assert not [name for name in names if name.startswith("latency")]  # that of this machine says nothing
+    compiled = [name for name in names if "refused by tensorrt_rtx" in name]
+    assert len(compiled) == (2 if importlib.util.find_spec("tensorrt_rtx") else 0)
+    assert all(gate["passed"] for gate in report["gates"])
+    assert any("on jetson-orin-nano `edge engine` measures, and chooses" in text for text in report["warnings"])
+
+
+def test_auto_on_a_cpu_decides_now(place: Path, copy: Path) -> None:
+    result = edge(place, "--modality", "optical", "--precision", "auto", "--json", out=copy)
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    card = open_bundle(Path(document["bundle"])).card["properties"]
+    assert card["edge:precision"] == {
+        "asked": "auto", "chosen": "int8", "why": ["INT8 is used: the fastest at batch 32 (0.333 ms)"],
+    }  # fmt: skip
+    assert not [gate for gate in document["report"]["gates"] if gate["name"].startswith("latency")]
+    assert (document["report"]["next"], document["engines"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--target", "jetson-orin-nan"], "did you mean 'jetson-orin-nano'?"),
+        (["--target", "jetson-xavier-nx"], "has no JetPack with Python 3.10 or newer"),
+        (["--precision", "fp16"], "fp16 is for boards with TensorRT"),
+    ],
+)
+def test_a_target_or_precision_that_cannot_be_is_refused_before_any_work(
+    place: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    result = edge(place, "--modality", "optical", *options, out=tmp_path / "run")
+    assert (result.exit_code, message in result.stderr) == (2, True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_damaged_bundle_is_built_again(place: Path, copy: Path) -> None:

@@ -1,4 +1,4 @@
-"""The commands of the device: inspect, verify, predict, doctor, devices."""
+"""The commands of the device: inspect, verify, predict."""
 
 import importlib.util
 import json
@@ -16,7 +16,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edge.cli import main
-from edge.commands.doctor import as_text, examine
 
 GATE = {"name": "max drop", "passed": False}
 
@@ -215,56 +214,3 @@ def test_predict_runs_with_numpy_click_and_onnxruntime_alone(bundle: Path, sampl
     )
     assert checked.returncode == 0, checked.stderr
     assert "skipped  card" in checked.stderr
-
-
-def test_doctor_names_what_is_missing_and_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib import metadata
-
-    def version(name: str) -> str:
-        if name == "numpy":
-            return "2.0.0"
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(metadata, "version", version)
-    facts = document(run("doctor", "--json"))
-    assert facts["packages"]["numpy"] == "2.0.0"
-    assert facts["packages"]["torch"] is None
-    lines = {entry["package"]: entry["install"] for entry in facts["missing"]}
-    assert "numpy" not in lines
-    assert lines["onnxruntime"] == "pip install 'edge-colearn[cpu]'"
-    assert f"missing  torch (train, compress): {lines['torch']}" in run("doctor").stdout
-
-
-def test_doctor_reads_the_processor_and_the_board(tmp_path: Path) -> None:
-    for name, text in {
-        "proc/cpuinfo": "processor : 0\nFeatures : fp asimd asimddp\n",
-        "proc/device-tree/model": "NVIDIA Jetson Orin Nano Developer Kit\0",
-        "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n",
-    }.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    facts = examine(tmp_path)
-    assert facts["flags"] == ["asimd", "asimddp"]
-    assert facts["board"] == "NVIDIA Jetson Orin Nano Developer Kit"
-    assert (facts["l4t"], facts["jetpack"]) == ("36.4.3", "6.1/6.2")
-    assert "Developer Kit, L4T 36.4.3 (JetPack 6.1/6.2)" in as_text(facts)
-
-
-def test_doctor_on_a_plain_machine_finds_no_board(tmp_path: Path) -> None:
-    facts = examine(tmp_path)
-    assert (facts["board"], facts["l4t"], facts["jetpack"], facts["flags"]) == (None, None, None, [])
-    assert "board    none" in as_text(facts)
-
-
-def test_devices_gives_figures_that_are_sourced_only() -> None:
-    found = document(run("devices", "--json"))
-    boards = {device["target"]: device for device in found["devices"]}
-    assert boards["cpu"]["sm"] is None
-    assert boards["jetson-orin-nano"]["memory_gb"] == 8
-    assert boards["jetson-orin-nano"]["sm"] == "8.7"
-    assert all(device["source"] for device in boards.values())
-    for device in boards.values():
-        assert all(device[name] is None for name in device["unverified"])
-    versions = {jetpack["version"] for jetpack in found["jetpacks"]}
-    assert all(version in versions for device in boards.values() for version in device["jetpack"])
-    assert "jetson-thor" in run("devices").stdout

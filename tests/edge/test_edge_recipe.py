@@ -106,8 +106,10 @@ def test_a_wrong_type_names_the_key_and_what_is_expected(write, values, message)
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"method": "mdco"}, "method 'mdco' is not known; use one of mdico, released, single, single-matched"),
+        ({"method": "mdco"}, "method 'mdco' is not known; use one of taught, mdico, released"),
         ({"training": {"epochs": 0}}, "training.epochs is 0; it must be above 0"),
+        ({"protocol": "site"}, "protocol 'site' is not known; use one of grouped, random, fixed, published"),
+        ({"folds": 0}, "folds is 0; it must be above 0"),
         ({"training": {"lr": -1}}, "training.lr is -1.0; it must be above 0"),
         ({"training": {"batch": 1}}, "training.batch is 1; batch normalisation needs at least 2"),
         ({"training": {"min_delta": -0.1}}, "training.min_delta is -0.1; it must be 0 or more"),

@@ -99,6 +99,25 @@ def test_the_start_competes_if_asked_for(tmp_path):
     assert stub.model.weight.item() == 0.0
 
 
+def test_with_decay_the_last_weights_are_the_result_and_no_validation_loss_chooses(tmp_path):
+    lowest_first = Scripted([1, 5, 9])
+    lowest_first.fit(tmp_path, epochs=3, decay=True)
+    # along a constant gradient a step of Adam is as long as the learning rate, which falls from 0.5 along a cosine
+    expected = -sum(0.25 * (1 + math.cos(math.pi * epoch / 3)) for epoch in range(3))
+    assert lowest_first.model.weight.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_learning_rate_falls_as_torchs_cosine():
+    weight = nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([weight], lr=0.3)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=10)
+    schedule = Schedule(epochs=10, batch=8, lr=0.3, decay=True)
+    for epoch in range(10):
+        assert schedule.rate(epoch) == pytest.approx(cosine.get_last_lr()[0])
+        optimiser.step()
+        cosine.step()
+
+
 def test_records_hold_the_mean_over_samples_of_each_part(tmp_path):
     noisy = Noisy()
     (record,) = run(noisy.model, noisy.losses, tmp_path / "state", Schedule(1, 5, 1e-9))
@@ -116,9 +135,10 @@ def test_evaluation_weighs_batches_by_their_size():
     assert evaluate(stub.model, stub.losses, torch.arange(5), 3)["total"] == pytest.approx((3 * 1.0 + 2 * 4.0) / 5)
 
 
+@pytest.mark.parametrize("decay", [False, True])
 @pytest.mark.parametrize("stop_at", [1, 2, 5, 8], ids=["first batch", "first epoch", "epoch 3", "last batch"])
-def test_an_interrupted_run_continues_to_the_same_bits(tmp_path, stop_at):
-    schedule = Schedule(4, 4, 0.05, patience=4)
+def test_an_interrupted_run_continues_to_the_same_bits(tmp_path, stop_at, decay):
+    schedule = Schedule(4, 4, 0.05, decay=decay, patience=None if decay else 4)
     whole = Noisy()
     expected = run(whole.model, whole.losses, tmp_path / "whole", schedule)
     broken = Noisy(stop_at=stop_at)

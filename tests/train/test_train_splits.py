@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 from edge.errors import InputError
+from edge.recipe import PROTOCOLS, Recipe
 from edge.tasks import Task
-from edge.train.splits import grouped_folds, split_indices
+from edge.train.datasets import resolve
+from edge.train.splits import fold_count, grouped_folds, protocol_of, protocol_text, random_folds, split_indices
 
 
 def test_every_fold_covers_all_samples_once_and_keeps_groups_apart(small_paired):
@@ -71,7 +73,9 @@ def test_a_fold_out_of_range_is_refused(small_paired, fold):
 
 
 def test_another_fold_of_a_published_split_is_refused(write):
-    with pytest.raises(InputError, match="has a published split, so use 0"):
+    with pytest.raises(
+        InputError, match="tiny has a split of its own, used unless another protocol is named, so use 0"
+    ):
         split_indices(write(split=np.array([0] * 6 + [1] * 2 + [2] * 4)), fold=1)
 
 
@@ -96,3 +100,118 @@ def test_a_label_that_only_the_test_has_is_refused(write):
     task = Task("multilabel", classes=("oak", "fir"))
     with pytest.raises(InputError, match="class 'fir' has no sample in the training part"):
         split_indices(write(target=target, task=task, fold=np.arange(12) // 4), fold=2)
+
+
+@pytest.fixture
+def own_split(write):
+    """12 samples in 6 groups of two, two classes, and a split of the set's own."""
+    task = Task("binary", classes=("no", "yes"))
+    return write(split=np.array([0] * 6 + [1] * 4 + [2] * 2), target=np.arange(12) % 2, task=task)
+
+
+@pytest.mark.parametrize("folds", [5, 7])
+@pytest.mark.parametrize("protocol", ["grouped", "random", "published"])
+def test_every_sample_is_tested_exactly_once_over_the_folds(small_paired, protocol, folds):
+    splits = [split_indices(small_paired, fold, folds, protocol=protocol, seed=4) for fold in range(folds)]
+    np.testing.assert_array_equal(np.sort(np.concatenate([split.test for split in splits])), np.arange(180))
+    for split in splits:
+        assert not np.intersect1d(split.train, split.test).size
+        assert not np.intersect1d(split.train, split.validation).size
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_validation_is_the_test_under_published_alone(small_paired, own_split, protocol):
+    split = split_indices(own_split if protocol == "fixed" else small_paired, protocol=protocol)
+    if protocol == "published":
+        np.testing.assert_array_equal(split.validation, split.test)
+        assert len(split.train) + len(split.test) == 180
+    else:
+        assert not np.intersect1d(split.validation, split.test).size
+
+
+def test_only_random_folds_put_a_group_on_two_sides(small_paired):
+    for protocol, shared in (("grouped", False), ("random", True), ("published", True)):
+        split = split_indices(small_paired, protocol=protocol)
+        assert bool(set(small_paired.groups[split.train]) & set(small_paired.groups[split.test])) == shared
+
+
+def test_random_folds_deal_a_permutation_out_like_cards():
+    order = [4, 6, 2, 7, 3, 5, 9, 0, 8, 1]  # what numpy's generator gives for seed 0
+    np.testing.assert_array_equal(np.random.default_rng(0).permutation(10), order)
+    by_hand = {0: [4, 7, 9, 1], 1: [6, 3, 0], 2: [2, 5, 8]}
+    folds = random_folds(10, 3, seed=0)
+    assert {fold: sorted(np.flatnonzero(folds == fold)) for fold in range(3)} == {
+        fold: sorted(samples) for fold, samples in by_hand.items()
+    }
+
+
+def test_the_seed_moves_random_folds_and_not_grouped_ones(small_paired):
+    def test_part(protocol, seed):
+        return split_indices(small_paired, protocol=protocol, seed=seed).test.tolist()
+
+    assert test_part("grouped", 0) == test_part("grouped", 1)
+    assert test_part("random", 0) != test_part("random", 1)
+    for protocol in ("grouped", "random", "published"):
+        assert test_part(protocol, 3) == test_part(protocol, 3)
+    assert test_part("random", 3) == test_part("published", 3)
+
+
+def test_published_folds_are_used_if_there_are_as_many_as_asked_for(write):
+    fold = np.arange(12) // 4
+    data = write(fold=fold, target=np.arange(12) % 2, task=Task("binary", classes=("no", "yes")))
+    assert (fold_count(data), fold_count(data, 3), fold_count(data, 6)) == (3, 3, 6)
+    np.testing.assert_array_equal(split_indices(data, 1, 3).test, [4, 5, 6, 7])
+    tests = [split_indices(data, k, 6).test for k in range(6)]
+    assert sorted(data.groups[test].tolist() for test in tests) == [[k, k] for k in range(6)]
+
+
+def test_ten_folds_of_lfmc_are_apart_by_site_though_five_are_published(real_data, monkeypatch):
+    monkeypatch.setenv("EDGE_DATA", str(real_data("lfmc").parent))
+    data = resolve("lfmc")
+    assert int(data.fold.max()) + 1 == fold_count(data) == 5
+    np.testing.assert_array_equal(split_indices(data, 2, 5).test, np.flatnonzero(data.fold == 2))
+    tests = [split_indices(data, fold, 10).test for fold in range(10)]
+    sites = [set(data.groups[test]) for test in tests]
+    assert sum(map(len, sites)) == len(set.union(*sites)) == 150
+    assert sum(map(len, tests)) == len(data)
+    assert max(map(len, tests)) < 1.2 * min(map(len, tests))
+
+
+def test_a_set_with_a_split_of_its_own_has_grouped_folds_on_request(own_split, small_paired):
+    assert protocol_of(own_split) == "fixed"
+    assert protocol_of(own_split, "grouped") == protocol_of(small_paired) == "grouped"
+    assert [fold_count(own_split, 3, protocol) for protocol in (None, "fixed", "grouped")] == [1, 1, 3]
+    np.testing.assert_array_equal(split_indices(own_split).test, [10, 11])
+    tests = np.concatenate([split_indices(own_split, fold, 3, protocol="grouped").test for fold in range(3)])
+    np.testing.assert_array_equal(np.sort(tests), np.arange(12))
+
+
+def test_a_fixed_split_that_is_not_there_is_refused(small_paired):
+    with pytest.raises(InputError, match="simulated has no split of its own for protocol 'fixed'; use grouped"):
+        split_indices(small_paired, protocol="fixed")
+
+
+def test_two_folds_suffice_where_validation_is_the_test(small_paired):
+    split = split_indices(small_paired, folds=2, protocol="published")
+    assert (len(split.train), len(split.test)) == (90, 90)
+    with pytest.raises(InputError, match="1 fold leaves nothing to train on beside validation and test; use 2 or more"):
+        split_indices(small_paired, folds=1, protocol="published")
+
+
+def test_more_random_folds_than_samples_are_refused(write):
+    with pytest.raises(InputError, match="there are 12 samples, fewer than the 13 folds"):
+        split_indices(write(), folds=13, protocol="random")
+
+
+def test_the_text_of_a_protocol_says_what_is_wrong_with_it(small_paired, own_split):
+    def text(data, protocol, **changes):
+        return protocol_text(data, Recipe(protocol=protocol, seed=7, **changes))
+
+    assert text(small_paired, None) == "grouped, 5 folds, test fold 0, seed 7"
+    assert text(small_paired, "random", folds=10, fold=3) == (
+        "random, 10 folds (the same places are on several sides), test fold 3, seed 7"
+    )
+    assert "published, 5 folds (random folds, validation fold = test fold: scores are too good)" in text(
+        small_paired, "published"
+    )
+    assert text(own_split, None) == text(own_split, "fixed") == "fixed, the set's own split, seed 7"

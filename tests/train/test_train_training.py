@@ -13,10 +13,15 @@ from edge.sensors import Band, Modality
 from edge.tasks import Task
 from edge.train import training
 from edge.train.paired import write_paired_set
+from edge.train.samples import Samples
 from edge.train.splits import split_indices
 from edge.train.training import load_trained, train
 
-SMALL = Recipe(model=Model(width=8, hidden=16, embedding=8), training=Training(epochs=2, batch=32))
+SMALL = Recipe(
+    method="mdico",
+    model=Model(width=8, hidden=16, embedding=8, dropout=0.2),
+    training=Training(epochs=2, batch=32, patience=5),
+)
 
 
 def changed(**parts):
@@ -68,7 +73,8 @@ def yields(vectors):
 @pytest.mark.parametrize("method", ["mdico", "released", "single", "single-matched"])
 def test_every_method_trains_and_writes_what_can_be_read_again(small_paired, tmp_path, method):
     trained = train(small_paired, changed(method=method), tmp_path / "run")
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["model.safetensors", "training.json"]
+    written = ["curves.svg", "epochs.jsonl", "model.safetensors", "training.json"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == written
     facts = json.loads((tmp_path / "run" / "training.json").read_text())
     assert facts == trained.facts
     assert facts["schema"] == "edge.training/1"
@@ -204,7 +210,7 @@ def test_without_resume_everything_is_done_again_to_the_same_numbers(small_paire
 def test_ctrl_c_keeps_a_state_that_the_same_call_continues(small_paired, tmp_path, monkeypatch):
     recipe = changed(training=Training(epochs=3, batch=32))
     whole = train(small_paired, recipe, tmp_path / "whole")
-    batch, calls = training.Samples.batch, []
+    batch, calls = Samples.batch, []
 
     def interrupted(samples, index):
         calls.append(index)
@@ -212,11 +218,11 @@ def test_ctrl_c_keeps_a_state_that_the_same_call_continues(small_paired, tmp_pat
             raise KeyboardInterrupt
         return batch(samples, index)
 
-    monkeypatch.setattr(training.Samples, "batch", interrupted)
+    monkeypatch.setattr(Samples, "batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(small_paired, recipe, tmp_path / "run")
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["state.safetensors"]
-    monkeypatch.setattr(training.Samples, "batch", batch)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["epochs.jsonl", "state.safetensors"]
+    monkeypatch.setattr(Samples, "batch", batch)
     resumed = train(small_paired, recipe, tmp_path / "run")
     assert same_weights(resumed, whole)
     assert history(resumed) == history(whole)

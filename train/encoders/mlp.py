@@ -7,7 +7,9 @@ from torch import nn
 from edge.recipe import Model
 from edge.sensors import Modality
 
-KINDS = ("vector",)
+NAMES: tuple[str, ...] = ("mlp",)
+KINDS: tuple[str, ...] = ("vector",)
+NO_INT8: str | None = None
 
 
 def trunk(modality: Modality, model: Model) -> nn.Sequential:

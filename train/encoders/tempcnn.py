@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from edge.recipe import Model
 from edge.sensors import Modality
 
-KINDS = ("series",)
+NAMES: tuple[str, ...] = ("tempcnn",)
+KINDS: tuple[str, ...] = ("series",)
+NO_INT8: str | None = None
 
 
 class ChannelsFirst(nn.Module):

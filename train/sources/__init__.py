@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from edge.errors import InputError
-from edge.train.download import cache_folder, download
+from edge.files import cache_folder
+from edge.train.download import download
 from edge.train.paired import PairedSet
 
 

@@ -1,0 +1,95 @@
+"""All methods on all modalities of a set: the tables of benchmarks/RESULTS.md.
+
+    python -m edge.benchmarks.methods --data lfmc,ombria --jobs 2
+
+trains what is missing (10 folds x 5 seeds, grouped and random) below --out, where a run that was stopped goes on, and
+writes benchmarks/results/methods-DATA-PROTOCOL.csv and the table between `<!-- methods DATA PROTOCOL -->` and
+`<!-- /methods -->` in benchmarks/RESULTS.md, at its end if it has no such place yet. Prints the tables and ends with
+one JSON line.
+"""
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge.benchmarks.method_table import caption, markdown, table
+from edge.commands.options import make_recipe, methods_option, split_list
+from edge.errors import InputError
+from edge.files import write_text
+from edge.recipe import METHODS, PROTOCOLS
+
+Summary = dict[str, Any]
+
+
+@click.command()
+@click.option("--data", required=True, metavar="A,B", help="Paired sets, by name or folder.")
+@click.option("--protocol", default="grouped,random", show_default=True, metavar="A,B", help=", ".join(PROTOCOLS))
+@methods_option
+@click.option("--folds", default=10, show_default=True, help="Ignored by protocol `fixed`, which has one.")
+@click.option("--seeds", default=5, show_default=True)
+@click.option("--jobs", default=1, show_default=True, help="Folds that train at the same time.")
+@click.option("--recipe", type=click.Path(path_type=Path), metavar="FILE", help="A recipe, JSON or TOML.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/tables"), show_default=True)
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=Path("benchmarks"),
+              show_default=True, help="The folder that holds RESULTS.md and results/.")  # fmt: skip
+def main(
+    data: str, protocol: str, methods: tuple[str, ...], folds: int, seeds: int, jobs: int,
+    recipe: Path | None, out: Path, results: Path,
+) -> None:  # fmt: skip
+    """Train, test and tabulate all methods (or those of --method)."""
+    from edge.train.protocol import make_study, run_study
+
+    if not (results / "RESULTS.md").is_file():
+        raise InputError(f"{results / 'RESULTS.md'} is missing; run this in the repository, or give --results")
+    studies = []
+    for name in split_list(data):
+        for one in split_list(protocol):
+            settings = make_recipe(recipe, data=name, protocol=one)
+            count = None if one == "fixed" else folds
+            study = make_study(settings, methods or METHODS, out / Path(name).name, folds=count, seeds=seeds)
+            studies.append((study, _command(name, one, methods, count, seeds, recipe)))
+    done = []
+    for study, command in studies:
+        summary = run_study(study, jobs=jobs, keep_models=False)
+        done.append(publish(results, summary, command))
+        print(f"{table(summary)}\n\n{caption(summary)}\n")
+    print(json.dumps({"tables": done}))
+
+
+def publish(results: Path, summary: Summary, command: str) -> dict[str, Any]:
+    """Write the CSV and the part of RESULTS.md; says where and how many trainings stand behind it."""
+    from edge.train.summary import write_table
+
+    name = f"{summary['data']} {summary['protocol']}"
+    file = results / "results" / f"methods-{name.replace(' ', '-')}.csv"
+    write_table(file, summary)
+    begin, end = f"<!-- methods {name} -->", "<!-- /methods -->"
+    part = f"{begin}\n    {command}\n\n{caption(summary)}\n\n{markdown(summary)}\n{end}"
+    page = (results / "RESULTS.md").read_text(encoding="utf-8")
+    place = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
+    page = place.sub(lambda _: part, page) if place.search(page) else f"{page.rstrip()}\n\n{part}\n"
+    write_text(results / "RESULTS.md", page)
+    trainings = sum(entry["n"] for entry in summary["results"])
+    return {
+        "data": summary["data"], "protocol": summary["protocol"], "csv": str(file),
+        "scores": trainings, "failures": len(summary["failures"]),
+    }  # fmt: skip
+
+
+def _command(
+    data: str, protocol: str, methods: tuple[str, ...], folds: int | None, seeds: int, recipe: Path | None
+) -> str:
+    """What makes this one table again."""
+    parts = ["python", "-m", "edge.benchmarks.methods", "--data", data, "--protocol", protocol]
+    parts += ["--method", ",".join(methods)] if methods else []
+    parts += ["--folds", str(folds)] if folds else []
+    parts += ["--seeds", str(seeds)]
+    return shlex.join([*parts, "--recipe", str(recipe)] if recipe else parts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""A patch encoder for hyperspectral and lidar windows: a few pixels wide, up to hundreds of bands deep.
+
+After the contextual network of Lee and Kwon (2017, IEEE TIP 26(10), arXiv 1604.03519): first the spectrum, pixel by
+pixel, then filters of two sizes side by side, joined, then residual blocks. Here the spectrum is reduced by a 1 x 1
+convolution before the filters, since 3 x 3 filters over 369 bands would be nine tenths of the cost, and the mean over
+the window stands for its middle pixel.
+
+No stride and no pooling before the end: windows of 3 x 3 to some 25 x 25 pixels; larger images cost as many times more
+as they have pixels, use `mobilenet` for them. `model.width` is the number of channels.
+
+INT8: all of it; the two filter sizes share one range, so that they can be joined as integers.
+"""
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+from edge.recipe import Model
+from edge.sensors import Modality
+from edge.train.encoders.blocks import Residual, convolution, image_end, numbered
+
+NAMES: tuple[str, ...] = ("patch",)
+KINDS: tuple[str, ...] = ("image",)
+NO_INT8: str | None = None
+
+
+class SideBySide(nn.Module):
+    """A 1 x 1 and a 3 x 3 convolution of one input, joined along the channels."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.point = nn.Sequential(convolution(inputs, outputs // 2, 1))
+        self.around = nn.Sequential(convolution(inputs, outputs - outputs // 2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H, W)."""
+        return torch.cat([self.point(x), self.around(x)], dim=1)
+
+
+def trunk(modality: Modality, model: Model) -> nn.Sequential:
+    """Windows (N, B, H, W), normalised -> features (N, hidden), non-negative."""
+    bands, width = modality.shape[0], model.width
+    body = numbered(convolution(width, width, 3), 1) | numbered(convolution(width, width, 3, relu=False), 2)
+    return nn.Sequential(
+        OrderedDict(
+            spectrum=nn.Sequential(convolution(bands, width, 1)),
+            sizes=SideBySide(width, width),
+            context=Residual(nn.Sequential(body), after=nn.ReLU()),
+            **image_end(width, model),
+        )
+    )

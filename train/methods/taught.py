@@ -1,0 +1,93 @@
+"""Co-learning with a teacher who sees every sensor: the objectives of MDiCo, and closeness to what a forest says.
+
+The teacher is a random forest on all modalities of the paired set, also those that no student reads (weather, soil,
+topography: known while a model is trained, absent in the field). It is cross-fitted: what it says about a training
+sample comes from a forest that never saw the sample's group (site, field, scene). A teacher that has seen the sample
+repeats its label, noise included, and teaches nothing that the label does not; a cross-fitted one says what can be
+known about places that are not in the training data (Chernozhukov et al. 2018, arXiv 1608.00060, on cross-fitting).
+
+Chosen on validation samples, benchmarks/RESULTS.md.
+"""
+
+import numpy as np
+import torch
+
+from edge.errors import InputError
+from edge.recipe import Recipe
+from edge.sensors import Modality
+from edge.tasks import Task
+from edge.train.distributed import Losses
+from edge.train.methods.method import Setting, student_losses
+from edge.train.methods.random_forest import described, forest, probabilities
+from edge.train.methods.soft_targets import SoftTargets, soft_targets
+from edge.train.model import CoLearner
+from edge.train.objectives import CoLearning, Loss
+from edge.train.paired import PairedSet
+from edge.train.splits import grouped_folds
+
+ABOUT = {"taught": "co-learning, and a forest on every modality teaches; each student needs its own modality only"}
+TOGETHER = True
+PARTS = 5  # forests for the training samples, each for the groups that it has not seen
+AT_MOST = 20_000  # samples that one forest learns from: more cost minutes and change its predictions little
+BLOCK = 8192  # samples that are read at once
+
+
+def build(modalities: list[Modality], task: Task, recipe: Recipe) -> CoLearner:
+    """The co-learned students."""
+    return CoLearner(modalities, task, recipe.model)
+
+
+def objectives(recipe: Recipe, loss: Loss) -> CoLearning:
+    """The four objectives of MDiCo; the teacher comes on top."""
+    return CoLearning(loss, recipe.objectives)
+
+
+def losses(network: CoLearner, setting: Setting) -> Losses:
+    """The objectives plus the distance to the teacher, of weight 1."""
+    return student_losses(network, setting, objectives(setting.recipe, setting.loss), cross_fitted_forest(setting))
+
+
+def cross_fitted_forest(setting: Setting) -> SoftTargets:
+    """What forests say about the training and the validation samples, none of which the forest in question has seen."""
+    data, task, train, validation = setting.data, setting.data.task, setting.split.train, setting.split.validation
+    parts = parts_of(data.groups[train])
+    pairs = [(train[parts != part], train[parts == part]) for part in np.unique(parts)]
+    asked, said = [], []
+    for seen, unseen in [*pairs, (train, np.setdiff1d(validation, train))]:
+        if len(unseen):
+            asked.append(unseen)
+            said.append(predicted(data, setting.recipe, setting.samples.target, seen, unseen))
+    outputs = torch.from_numpy(np.concatenate(said).astype(np.float32))
+    if task.kind == "multilabel":
+        outputs = outputs.clamp(1e-3, 1 - 1e-3).logit()
+    elif task.kind != "regression":
+        outputs = outputs.clamp(min=1e-3).log()  # an empty leaf is no proof that a class is impossible
+    return soft_targets(task, len(data), (torch.from_numpy(np.concatenate(asked)), outputs), temperature=1.0)
+
+
+def parts_of(groups: np.ndarray) -> np.ndarray:
+    """A part number (n,) for each training sample; samples of a group stand in one part. InputError for one group."""
+    count = len(np.unique(groups))
+    if count < 2:
+        raise InputError(
+            "all training samples are of one group, so no forest can judge them without having seen it; "
+            "method 'taught' needs two groups or more: use --method mdico, or correct the groups"
+        )
+    return grouped_folds(groups, min(PARTS, count))
+
+
+def predicted(
+    data: PairedSet, recipe: Recipe, target: torch.Tensor, seen: np.ndarray, unseen: np.ndarray
+) -> np.ndarray:
+    """Probabilities or standardised values (n, K) for `unseen`, by a forest on all modalities of `seen`."""
+    if len(seen) > AT_MOST:
+        seen = np.sort(np.random.default_rng(recipe.seed).choice(seen, AT_MOST, replace=False))
+    model = forest(data.task, recipe)
+    model.fit(table(data, seen), target.numpy()[seen])
+    blocks = [unseen[start : start + BLOCK] for start in range(0, len(unseen), BLOCK)]
+    return np.concatenate([probabilities(data.task, model, table(data, block)) for block in blocks])
+
+
+def table(data: PairedSet, index: np.ndarray) -> np.ndarray:
+    """All modalities of some samples side by side (n, F)."""
+    return np.concatenate([described(data, name, index) for name in data.modalities], axis=1)
