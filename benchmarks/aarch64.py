@@ -53,7 +53,7 @@ def run(folder: Path, bundles: list[Path], data: Path | None = None) -> dict[str
     if not python.exists():
         raise InputError(f"{folder} is no emulated system; benchmarks/aarch64.sh {folder} makes it")
     install(folder, bundles[0])
-    about = json.loads(_run([python, "-m", "edge"], "doctor", "--json"))
+    about = json.loads(_run([python, "-P", "-m", "edge"], "doctor", "--json"))
     here = {name: metadata.version(name) for name in ("numpy", "onnxruntime")}
     return {
         "schema": "edge.aarch64/1",
@@ -89,21 +89,22 @@ def install(folder: Path, bundle: Path) -> None:
 def compare(python: Path, bundle: Bundle, data: Path | None) -> dict[str, Any]:
     """`verify`, `predict` and `bench` of one bundle over there, and how far its outputs are from those here."""
     found: dict[str, Any] = {"bundle": bundle.folder.name}
-    checks = json.loads(_run([python, "-m", "edge"], "verify", bundle.folder, "--json"))["checks"]
+    checks = json.loads(_run([python, "-P", "-m", "edge"], "verify", bundle.folder, "--json"))["checks"]
     found["verify"] = {check["name"]: check["passed"] for check in checks}
     with tempfile.TemporaryDirectory() as temporary:
         samples = Path(temporary) / "samples.npz"
-        np.savez(samples, **{bundle.modality.name: _inputs(bundle, data)})
+        values: dict[str, Any] = {bundle.modality.name: _inputs(bundle, data)}
+        np.savez(samples, **values)
         found["predict"] = {}
         for precision in ("fp32", "int8"):
-            words = [python, "-m", "edge"], [sys.executable, "-m", "edge"]
+            programs: list[list[Any]] = [[python, "-P", "-m", "edge"], [sys.executable, "-m", "edge"]]
             outs = Path(temporary) / f"there.{precision}.npz", Path(temporary) / f"here.{precision}.npz"
-            for word, out in zip(words, outs, strict=True):
-                _run(word, "predict", bundle.folder, samples, "--precision", precision, "-o", out)
+            for program, out in zip(programs, outs, strict=True):
+                _run(program, "predict", bundle.folder, samples, "--precision", precision, "-o", out)
             found["predict"][precision] = _difference(bundle, precision, *outs)
         found["int8_codes"] = codes(python, bundle.graph_for("int8"), samples, Path(temporary))
     options = [*(["--data", data] if data else []), "--batch", "1", "--scenario", "", "--seconds", "0.1", "--json"]
-    report = json.loads(_run([python, "-m", "edge"], "bench", bundle.folder, *options))
+    report = json.loads(_run([python, "-P", "-m", "edge"], "bench", bundle.folder, *options))
     found["bench"] = [{key: row[key] for key in ("precision", "engine", "metric")} for row in report["results"]]
     return found
 

@@ -149,11 +149,13 @@ def _tensorrt(graph: Path, precision: str, backend: str, *, dry: bool) -> Conten
 def measure(run: Path, bundle: Bundle, backend: str, seconds: float, max_drop: float, *, dry: bool) -> list[Row]:
     """A row per contender and batch size; one without a batch size where nothing was timed."""
     name, given = bundle.modality.name, inputs_of([bundle], run / "test")[bundle.modality.name]
-    x = np.ascontiguousarray(given.x, np.float32)
-    expected = {
+    x, target = np.ascontiguousarray(given.x, np.float32), given.target
+    if target is None:
+        raise InputError(f"the test samples of {run} have no target")
+    expected: dict[str, Array] = {
         key: _reference(bundle.graphs[key], name, x) for key in ("fp32", "int8.tensorrt") if key in bundle.graphs
     }
-    fp32 = accuracy(bundle.task, expected["fp32"], given.target)["scores"]
+    fp32 = accuracy(bundle.task, expected["fp32"], target)["scores"]
     gpu = gpu_here()
     device = "cpu (dry run)" if dry or gpu is None else gpu[0]
     rows: list[Row] = []
@@ -172,7 +174,7 @@ def measure(run: Path, bundle: Bundle, backend: str, seconds: float, max_drop: f
             except (EdgeError, RuntimeError, ImportError) as error:  # torch and ONNX Runtime raise RuntimeError
                 row["error"] = getattr(error, "message", str(error)).splitlines()[0]
                 continue
-            row |= _judged(bundle, contender, found, expected[contender.reference], given.target, fp32, max_drop)
+            row |= _judged(bundle, contender, found, expected[contender.reference], target, fp32, max_drop)
             running[len(rows) - 1] = engine
         return rows if dry else _latencies(rows, running, name, x, seconds)
 

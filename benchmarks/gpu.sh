@@ -22,7 +22,7 @@ usage() {
 }
 
 # Wheels that a bare machine lacks; numpy and torch are on it. cuda-python's parts: bindings and pathfinder.
-wheels=(click safetensors "onnx>=1.19" protobuf ml_dtypes typing_extensions flatbuffers packaging
+wheels=(click tqdm safetensors "onnx>=1.19" protobuf ml_dtypes typing_extensions flatbuffers packaging
     "cuda-bindings>=13,<14" "cuda-pathfinder")
 
 pack() {

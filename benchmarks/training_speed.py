@@ -7,7 +7,7 @@ For each shape, on noise (time does not depend on the values), with the default 
 
     step / encoders   a whole step of the loop (batch assembly, both modalities, all losses, optimiser) over the bare
                       forward and backward pass of the encoders on the same batch. Bar: 1.3
-    times baseline    samples per second of an epoch over that of benchmarks/training_baseline.py, which computes the
+    times baseline    samples per second of an epoch over that of train/baseline.py, which computes the
                       same losses: values and gradients are compared first. Bar: 5
     arithmetic        the encoders' multiplications and additions over what a large matrix product reaches here
 
@@ -155,7 +155,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from edge.benchmarks.training_baseline import Baseline, check
+    from edge.train.baseline import Baseline, check
 
     with tempfile.TemporaryDirectory() as folder:
         ours = Trainer(Path(folder), name)

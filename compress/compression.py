@@ -5,9 +5,10 @@ L_mod act on the fake-quantized features; heads and discriminators stay in float
 what its FP32 self predicts: fine-tuning mends what rounding broke and does not wander off (benchmarks/RESULTS.md).
 """
 
+import contextlib
 import copy
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,14 @@ from torch import Tensor, nn
 
 from edge.compress.fold import FoldedStudent
 from edge.compress.placement import PLACEMENTS, Placement
-from edge.compress.quantize import InputRange, float_layers, layer_ranges, quantize, range_from_json
+from edge.compress.quantize import (
+    InputRange,
+    float_layers,
+    layer_ranges,
+    quantize,
+    range_from_json,
+    uint8_behind_relu,
+)
 from edge.errors import InputError
 from edge.files import check_replaceable, read_json, write_json
 from edge.recipe import CO_LEARNED, Recipe
@@ -177,7 +185,7 @@ def _save(
         for layer, limits in layer_ranges(student, sample).items():
             ranges[layer] = dataclasses.asdict(limits)
         for target in PLACEMENTS:
-            with float_layers(student, sample, not_quantized(student, ranges, target)), torch.no_grad():
+            with as_on(student, sample, ranges, target), torch.no_grad():
                 tensors[f"reference.{target}.{name}"] = torch.cat(
                     [student(piece)[0] for piece in samples.pieces(name, test)]
                 )
@@ -208,9 +216,20 @@ def load_features(folder: Path, modalities: tuple[str, ...]) -> list[dict[str, V
                 {key: tensors[f"{part}.{name}.{key}"].numpy() for key in PARTS},
             )
             for name in modalities
+            if f"{part}.{name}.index" in tensors
         }
         for part in ("train", "test")
     ]
+
+
+@contextlib.contextmanager
+def as_on(student: nn.Module, sample: Tensor, names: Iterable[str], target: str) -> Iterator[None]:
+    """Within the block a fake-quantized student rounds as the graph of `target` does."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(float_layers(student, sample, not_quantized(student, names, target)))
+        if PLACEMENTS[target].activations == "uint8":
+            stack.enter_context(uint8_behind_relu(student, sample))
+        yield
 
 
 def not_quantized(student: nn.Module, names: Iterable[str], target: str) -> set[str]:

@@ -183,6 +183,22 @@ def float_layers(quantized: nn.Module, sample: Tensor, names: set[str]) -> Itera
             quantizer.enable_quantization()
 
 
+@contextlib.contextmanager
+def uint8_behind_relu(quantized: nn.Module, sample: Tensor) -> Iterator[None]:
+    """Within the block, what is behind a ReLU has 255 steps from 0 to its limit, as on a target with uint8 activations;
+    otherwise it has 127, like int8.
+    """
+    layers = layer_quantizers(quantized, sample).values()
+    changed = [layer.activation for layer in layers if layer.non_negative]
+    for quantizer in changed:
+        quantizer.signed = False
+    try:
+        yield
+    finally:
+        for quantizer in changed:
+            quantizer.signed = True
+
+
 def _ranges_by_filter(quantized: nn.Module, sample: Tensor) -> None:
     """Give the weights of depthwise convolutions one range for each filter."""
     depthwise = {

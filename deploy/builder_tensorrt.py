@@ -149,7 +149,7 @@ def _typed(graph: Path, precision: str, strong: bool) -> bytes:
     from edge.deploy.half import half_graph
     from edge.deploy.onnx_graph import load_graph
 
-    return half_graph(load_graph(graph)).SerializeToString()
+    return bytes(half_graph(load_graph(graph)).SerializeToString())
 
 
 class _Attempt:

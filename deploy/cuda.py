@@ -104,7 +104,7 @@ class Buffer:
             cuda.call("cudaFreeHost", self.host)
             raise
         memory = (ctypes.c_byte * self.size).from_address(self.host)
-        self.array: npt.NDArray[Any] = np.frombuffer(memory, dtype).reshape(shape)
+        self.array: npt.NDArray[Any] = np.frombuffer(memoryview(memory), dtype).reshape(shape)
 
     def to_device(self, stream: Any) -> None:
         """Host to device, in the stream."""

@@ -137,7 +137,9 @@ class _Conversion:
         if node.op_type == "QuantizeLinear" and node.input[0] in self._graph.constants:
             self._stored[node.output[0]] = self._codes(node)
             return []
-        new, casts, floats = onnx.NodeProto(), [], []
+        new = onnx.NodeProto()
+        casts: list[NodeProto] = []
+        floats: list[NodeProto] = []
         new.CopyFrom(node)
         for position, name in enumerate(node.input):
             if position not in _FP32_INPUTS.get(node.op_type, ()) and self._types.get(name) == self._float:
@@ -181,4 +183,6 @@ class _Conversion:
         if scale.ndim:
             axis = attribute(node, "axis", 1) % values.ndim
             scale = scale.reshape([-1 if place == axis else 1 for place in range(values.ndim)])
-        return np.clip(np.rint(values / np.maximum(scale, SMALLEST_SCALE)), -128, 127).astype(np.int8)
+        steps = np.rint(values / np.maximum(scale, SMALLEST_SCALE))
+        codes: npt.NDArray[np.int8] = np.clip(steps, -128, 127).astype(np.int8)
+        return codes

@@ -90,17 +90,20 @@ class Slot:
 
     def _in_stream(self, events: tuple[Any, ...] = (), *, in_graph: bool = False) -> None:
         """Put one run into the stream; between the steps the events, if there are any."""
-        steps = (
-            lambda: [self._buffers[name].to_device(self._stream) for name in self._names[0]],
-            self._enqueue,
-            lambda: [self._buffers[name].to_host(self._stream) for name in self._names[1]],
-        )
-        for place, step in enumerate(steps):
+        for place, step in enumerate((self._copy_in, self._enqueue, self._copy_out)):
             if events:
                 self._cuda.mark(events[place], self._stream, in_graph=in_graph)
             step()
         if events:
             self._cuda.mark(events[-1], self._stream, in_graph=in_graph)
+
+    def _copy_in(self) -> None:
+        for name in self._names[0]:
+            self._buffers[name].to_device(self._stream)
+
+    def _copy_out(self) -> None:
+        for name in self._names[1]:
+            self._buffers[name].to_host(self._stream)
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(int(self._stream)):

@@ -76,11 +76,11 @@ class Api:
 
     def logger(self, messages: Messages) -> Any:
         """A logger that keeps what is said, and prints nothing."""
-        trt = self.trt
+        base: Any = self.trt.ILogger
 
-        class Logger(trt.ILogger):  # type: ignore[misc]
+        class Logger(base):  # type: ignore[misc]
             def __init__(self) -> None:
-                trt.ILogger.__init__(self)
+                base.__init__(self)
 
             def log(self, severity: Any, message: str) -> None:
                 messages.all.append((severity, message))

@@ -228,8 +228,8 @@ class Builder:
         if self.recipe.target != CPU:
             found += compile_gates(graphs)
         if "int8.tensorrt" in graphs and self.recipe.target != CPU:  # its latency is measured on the board
-            scores = [score(task, predictions[key], target) for key in ("fp32", "int8.tensorrt")]
-            found.append(drop_gate(task, *scores, self.recipe.max_drop))
+            before, after = (score(task, predictions[key], target) for key in ("fp32", "int8.tensorrt"))
+            found.append(drop_gate(task, before, after, self.recipe.max_drop))
         elif mine["int8"] and self.precision != "auto":
             found += cost_gates(task, mine["fp32"], mine["int8"], self.recipe.max_drop)
         return found

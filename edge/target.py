@@ -1,7 +1,6 @@
 """What a build is for: the machine that it is measured on, or a board whose engines are built on the board."""
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 
 from edge.deploy.devices import DEVICES, JETPACKS, Device, device_named
@@ -43,6 +42,6 @@ def next_command(folder: Path, modality: str, precision: str, target: str) -> st
     return shlex.join(["edge", "engine", folder.name, "--data", f"{modality}.npz", *alone])
 
 
-def _python(version: str) -> Sequence[int]:
+def _python(version: str) -> tuple[int, ...]:
     known = {jetpack.version: jetpack.python for jetpack in JETPACKS}
     return tuple(map(int, known[version].split("."))) if version in known else ()

@@ -5,12 +5,12 @@ RUN/train/METHOD/structure.svg           test samples in the first two principal
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edge.errors import InputError
 from edge.files import read_json, write_json
+from edge.recipe import CO_LEARNED
 from edge.train.fold_table import write_csv
 from edge.train.paired import PairedSet
 from edge.train.samples import load_samples
@@ -19,17 +19,16 @@ from edge.train.structure_picture import draw
 from edge.train.training import Trained, split_of
 
 SCHEMA = "edge.structure/1"
-COLUMNS = ["precision", "measure", "part", "modality", "value", "chance", "n"]
+COLUMNS = ["precision", "measure", "part", "modality", "value", "low", "high", "chance", "n"]
 
 
 def write_analysis(trained: Trained, data: PairedSet, compressed: Path) -> list[Row]:
     """Write table and picture into the training's folder and return the table.
 
     `compressed` is the folder of `edge compress`; its features are used if they were made from this training.
-    InputError for a method without shared and specific features.
+    InputError for a method whose students do not learn together, and as `edge.train.structure.analyse`.
     """
-    if trained.recipe.method == "single":
-        raise InputError("method 'single' has no shared and specific features to analyse; use one that co-learns")
+    check_method(trained.recipe.method)
     split, target = split_of(data, trained.recipe), np.asarray(data.target)
     samples = load_samples(data, tuple(trained.modalities), split)
     trained.model.eval()
@@ -39,7 +38,7 @@ def write_analysis(trained: Trained, data: PairedSet, compressed: Path) -> list[
     rows = [
         {"precision": precision, **row}
         for precision, (train, test) in views.items()
-        for row in analyse(trained.task, target, train, test)
+        for row in analyse(trained.task, target, data.groups, train, test)
     ]
     write_csv(trained.folder / "structure.csv", COLUMNS, rows)
     facts = {"schema": SCHEMA, "trained": trained.facts["fingerprint"], "rows": rows}
@@ -49,6 +48,14 @@ def write_analysis(trained: Trained, data: PairedSet, compressed: Path) -> list[
         {precision: test for precision, (_, test) in views.items()},
     )  # fmt: skip
     return rows
+
+
+def check_method(method: str) -> None:
+    """InputError for a method that gives no shared and specific features of several modalities."""
+    if method not in CO_LEARNED:
+        raise InputError(
+            f"method {method!r} has no shared and specific features to analyse; use one of {', '.join(CO_LEARNED)}"
+        )
 
 
 def quantized_views(trained: Trained, folder: Path) -> list[dict[str, Views]] | None:
@@ -65,16 +72,21 @@ def table(rows: list[Row]) -> str:
     from edge.benchmarks.report import columns
 
     precisions = list(dict.fromkeys(row["precision"] for row in rows))
-    lines: dict[tuple[str, str, str], dict[str, Any]] = {}
+    lines: dict[tuple[str, str, str], dict[str, str]] = {}
     for row in rows:
         key = row["measure"], row["part"], row["modality"]
-        lines.setdefault(key, {"chance": row["chance"], "n": row["n"]})[row["precision"]] = row["value"]
-    body = [
-        [*key, *(_number(line.get(precision)) for precision in precisions), _number(line["chance"]), str(line["n"])]
-        for key, line in lines.items()
-    ]
+        line = lines.setdefault(key, {"chance": _number(row["chance"]), "n": str(row["n"])})
+        line[row["precision"]] = _with_interval(row)
+    names = [*precisions, "chance", "n"]
+    body = [[*key, *(line.get(name, "") for name in names)] for key, line in lines.items()]
     return columns([["measure", "part", "modality", *(p.upper() for p in precisions), "chance", "n"], *body], left=3)
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
+
+
+def _with_interval(row: Row) -> str:
+    """`0.318 [0.25, 0.38]`."""
+    interval = "" if row["low"] is None else f" [{row['low']:.2f}, {row['high']:.2f}]"
+    return _number(row["value"]) + interval

@@ -1,8 +1,9 @@
 """The picture of a training's structure: test samples in the first two principal components of a part's features.
 
 A row of panels for each precision; shared and specific features, each coloured by modality and by class (regression:
-by thirds of the target). Principal components are a linear map without settings: what lies apart here is apart. SVG
-made by hand, as the learning curves are.
+by thirds of the target). Principal components are a linear map without settings: what lies apart here is apart. All
+panels of a part have the axes of the first precision: what is elsewhere in the next row has moved. SVG made by hand, as
+the learning curves are.
 """
 
 from html import escape
@@ -21,6 +22,7 @@ Array = npt.NDArray[Any]
 SHOWN = ("shared", "specific")
 POINTS = 250  # of each modality; more hide each other
 CELL, HEAD, FRAME = 230, 62, (14, 216, 30, 196)  # size of a panel, height of the title, left right top bottom
+FORMS = "●■◆"  # of the modalities in the legend, see `_mark`
 STYLE = """.structure text{font:12px system-ui,-apple-system,"Segoe UI",sans-serif;fill:var(--muted)}
 .structure .name{font-weight:600;font-size:13.5px;fill:var(--ink)}
 .structure .frame{fill:none;stroke:var(--line);stroke-width:1}
@@ -33,14 +35,15 @@ def draw(file: Path, task: Task, target: Array, views: dict[str, dict[str, Views
     modalities, cohorts = list(next(iter(views.values()))), cohorts_of(task, target)
     columns = [(part, by) for part in SHOWN for by in ("modality", cohorts[0])]
     width, height = len(columns) * CELL + 20, HEAD + len(views) * (CELL + 10) + 10
+    places = {part: placed(part, views) for part in SHOWN}
     panels = [
         f'<g transform="translate({10 + column * CELL} {HEAD + row * (CELL + 10)})">'
-        f"{''.join(_panel(part, by, precision, found, cohorts[2]))}</g>"
+        f"{_panel(f'{part}, {precision.upper()}', *places[part][precision], _marks(found, by, cohorts[2]))}</g>"
         for row, (precision, found) in enumerate(views.items())
         for column, (part, by) in enumerate(columns)
     ]
     legends = [
-        f"by modality: {_legend(modalities)}",
+        f"by modality: {_legend(modalities, forms=FORMS)}",
         f"by {escape(cohorts[0])}: {_legend(cohorts[1], first=len(modalities))}",
     ]
     lines = [
@@ -71,32 +74,56 @@ def cohorts_of(task: Task, target: Array) -> tuple[str, list[str], Array]:
     return "class", names, np.minimum(value, palette.SERIES - 1)
 
 
-def components(x: Array) -> tuple[Array, float]:
-    """The first two principal components (n, 2) of standardised features (n, h), and their share of the variance."""
-    x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-12)
-    u, s, _ = np.linalg.svd(x, full_matrices=False)
-    total = float((s**2).sum())
-    return (u * s)[:, :2], float((s[:2] ** 2).sum()) / total if total else 0.0
+def components(x: Array, of: Array) -> tuple[Array, float]:
+    """Places (n, 2) of x (n, h) in the principal plane of standardised `of` (m, h), and the plane's share of variance.
+
+    With `of` the same features before quantization, both lie in the same plane.
+    """
+    mean, spread = of.mean(axis=0), of.std(axis=0)
+    spread = np.where(spread > 0, spread, 1)  # a unit that never fires stays where it is
+    directions = np.linalg.svd((of - mean) / spread, full_matrices=False)[2][:2]
+    x = (x - mean) / spread
+    z, total = x @ directions.T, float(x.var(axis=0).sum())
+    return z, float(z.var(axis=0).sum()) / total if total else 0.0
 
 
-def _panel(part: str, by: str, precision: str, found: dict[str, Views], cohort: Array) -> list[str]:
+def placed(part: str, views: dict[str, dict[str, Views]]) -> dict[str, tuple[Array, float]]:
+    """By precision: where the points of all modalities lie (n, 2), 0 to 1 over all precisions, and their variance."""
+    features = {
+        precision: np.concatenate([view.parts[part][_shown(view)] for view in found.values()])
+        for precision, found in views.items()
+    }
+    first = next(iter(features.values()))
+    flat = {precision: components(x, first) for precision, x in features.items()}
+    every = np.concatenate([z for z, _ in flat.values()])
+    low, reach = every.min(axis=0), np.maximum(np.ptp(every, axis=0), 1e-9)
+    return {precision: ((z - low) / reach, share) for precision, (z, share) in flat.items()}
+
+
+def _shown(view: Views) -> Array:
+    return np.linspace(0, len(view.index) - 1, min(len(view.index), POINTS)).astype(int)
+
+
+def _marks(found: dict[str, Views], by: str, cohort: Array) -> list[tuple[int, int]]:
+    """The form of the same points, which is their modality's number, and their colour's number."""
+    return [
+        (number, number if by == "modality" else len(found) + int(cohort[sample]))
+        for number, view in enumerate(found.values())
+        for sample in view.index[_shown(view)]
+    ]
+
+
+def _panel(title: str, places: Array, share: float, marks: list[tuple[int, int]]) -> str:
     left, right, top, bottom = FRAME
-    kept = {name: np.linspace(0, len(v.index) - 1, min(len(v.index), POINTS)).astype(int) for name, v in found.items()}
-    z, share = components(np.concatenate([view.parts[part][kept[name]] for name, view in found.items()]))
-    modality = np.concatenate([np.full(len(rows), number) for number, rows in enumerate(kept.values())])
-    colour = modality
-    if by != "modality":
-        colour = len(found) + np.concatenate([cohort[view.index[kept[name]]] for name, view in found.items()])
-    low, reach = z.min(axis=0), np.maximum(np.ptp(z, axis=0), 1e-9)
-    places = (z - low) / reach * (right - left - 12, bottom - top - 12) + (left + 6, top + 6)
     lines = [
-        f'<text class="name" x="{left}" y="{top - 9}">{part}, {precision.upper()}</text>',
+        f'<text class="name" x="{left}" y="{top - 9}">{title}</text>',
         f'<text x="{right}" y="{top - 9}" text-anchor="end">{share:.0%} of var.</text>',
         f'<rect class="frame" x="{left}" y="{top}" width="{right - left}" height="{bottom - top}"/>',
     ]
-    for (x, y), which, shape in zip(places, colour, modality, strict=True):
-        lines.append(_mark(float(x), float(y), int(shape), palette.series(int(which))))
-    return lines
+    places = places * (right - left - 12, bottom - top - 12) + (left + 6, top + 6)
+    for (x, y), (form, colour) in zip(places, marks, strict=True):
+        lines.append(_mark(float(x), float(y), form, palette.series(colour)))
+    return "".join(lines)
 
 
 def _mark(x: float, y: float, shape: int, colour: str) -> str:
@@ -110,8 +137,9 @@ def _mark(x: float, y: float, shape: int, colour: str) -> str:
     )
 
 
-def _legend(names: list[str], first: int = 0) -> str:
+def _legend(names: list[str], first: int = 0, forms: str = "●") -> str:
     """Names in their colours; classes go on where the modalities ended."""
     return "&#160; ".join(
-        f'<tspan style="fill:{palette.series(i)}">● {escape(name)}</tspan>' for i, name in enumerate(names, first)
+        f'<tspan style="fill:{palette.series(first + i)}">{forms[min(i, len(forms) - 1)]} {escape(name)}</tspan>'
+        for i, name in enumerate(names)
     )

@@ -63,8 +63,11 @@ def _train_once(
     recipe: "Recipe", methods: tuple[str, ...], out: Path, again: bool, as_json: bool, analyse: bool
 ) -> None:
     from edge.stages import train_stage
+    from edge.train.analysis import check_method
     from edge.train.distributed import session
 
+    for method in methods if analyse else ():
+        check_method(method)  # before hours of training
     runs = []
     with session():
         for method in methods:
@@ -86,8 +89,13 @@ def _train_once(
 def _analyse(recipe: "Recipe", trained: Any, out: Path, as_json: bool) -> list[dict[str, Any]]:
     from edge.stages import open_data
     from edge.train.analysis import table, write_analysis
+    from edge.train.distributed import first_goes_ahead
 
-    rows = write_analysis(trained, open_data(recipe), out / "compress" / recipe.method)
+    data = open_data(recipe)
+    with first_goes_ahead() as first:
+        if not first:
+            return []
+        rows = write_analysis(trained, data, out / "compress" / recipe.method)
     if not as_json:
         click.echo(table(rows))
     if all(row["precision"] == "fp32" for row in rows):

@@ -9,6 +9,7 @@ import torch
 from edge.compress import compression
 from edge.compress.compression import compress, distillation, load_compressed
 from edge.compress.fold import FoldedStudent
+from edge.compress.placement import PLACEMENTS
 from edge.compress.quantize import layer_quantizers, quantizers
 from edge.errors import InputError
 from edge.recipe import Compression, Recipe
@@ -158,10 +159,12 @@ def test_another_recipe_is_compressed_anew(two, tmp_path) -> None:
 
 def test_the_references_are_the_live_predictions_on_the_test_samples(case) -> None:
     for name, x in case.samples.inputs.items():
-        with torch.no_grad():
-            live = case.live.students[name](x[case.split.test])[0]
-        expected = to_units(case.data.task, live, case.trained.target_scaling)
-        torch.testing.assert_close(case.compressed.references["cpu"][name], expected, rtol=1e-5, atol=1e-5)
+        student, ranges = case.live.students[name], case.compressed.ranges[name]
+        for target in PLACEMENTS:
+            with torch.no_grad(), compression.as_on(student, x[:1], ranges, target):
+                live = student(x[case.split.test])[0]
+            expected = to_units(case.data.task, live, case.trained.target_scaling)
+            torch.testing.assert_close(case.compressed.references[target][name], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_tensorrt_reference_leaves_narrow_layers_in_float(two) -> None:

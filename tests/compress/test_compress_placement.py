@@ -8,12 +8,12 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from edge.compress.compression import not_quantized
+from edge.compress.compression import as_on
 from edge.compress.export import export
 from edge.compress.fold import DeployedStudent, FoldedStudent
 from edge.compress.graphs import fp32_graph, int8_graphs
 from edge.compress.placement import PLACEMENTS, Placement, activation_step, place
-from edge.compress.quantize import LayerRange, float_layers, layer_ranges, quantize
+from edge.compress.quantize import LayerRange, layer_ranges, quantize
 from edge.deploy import builder_tensorrt
 from edge.deploy.rules_onnxruntime import check_fused
 from edge.deploy.rules_tensorrt import check_tensorrt
@@ -111,7 +111,7 @@ def test_both_graphs_predict_what_the_fake_quantized_student_predicts(case, moda
     here = case.data.present(modality)
     z = case.samples.inputs[modality][torch.tensor(here)]
     student, ranges = case.student(modality), case.compressed.ranges[modality]
-    with torch.no_grad(), float_layers(student, z[:1], not_quantized(student, ranges, target)):
+    with torch.no_grad(), as_on(student, z[:1], ranges, target):
         live = to_units(case.data.task, student(z)[0], case.trained.target_scaling).numpy()
     graph = int8_graphs(case.trained, case.compressed, modality)[f"int8.{target}"]
     found = run(graph, np.array(case.data.arrays[modality][here]))
@@ -127,10 +127,7 @@ def test_the_tensorrt_graph_computes_the_fake_quantized_numbers(two, modality) -
     here = two.data.present(modality)
     z = two.samples.inputs[modality][torch.tensor(here)]
     student = two.student(modality)
-    with (
-        torch.no_grad(),
-        float_layers(student, z[:1], not_quantized(student, two.compressed.ranges[modality], "tensorrt")),
-    ):
+    with torch.no_grad(), as_on(student, z[:1], two.compressed.ranges[modality], "tensorrt"):
         live = student(z)[0].softmax(1).numpy()
     graph = int8_graphs(two.trained, two.compressed, modality)["int8.tensorrt"]
     difference = np.abs(run(graph, np.array(two.data.arrays[modality][here])) - live).max(axis=1)

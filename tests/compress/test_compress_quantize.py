@@ -5,7 +5,15 @@ import torch
 from torch import Tensor, nn
 
 from edge.compress.fold import FoldedStudent
-from edge.compress.quantize import LayerRange, float_layers, layer_quantizers, layer_ranges, quantize, quantizers
+from edge.compress.quantize import (
+    LayerRange,
+    float_layers,
+    layer_quantizers,
+    layer_ranges,
+    quantize,
+    quantizers,
+    uint8_behind_relu,
+)
 
 SERIES_LAYERS = [f"{trunk}.{layer}" for trunk in ("specific", "shared") for layer in ("conv1", "conv2", "dense")]
 VECTOR_LAYERS = [f"{trunk}.{layer}" for trunk in ("specific", "shared") for layer in ("dense1", "dense2")]
@@ -162,3 +170,22 @@ def test_a_layer_without_a_quantizer_above_it_is_an_error(two, live) -> None:
 
     with pytest.raises(ValueError, match="no quantizer above 'specific/relu1/relu/0'"):
         _walk_up({}, "specific/relu1/relu/0")
+
+
+def test_uint8_has_twice_the_steps_behind_a_relu_and_only_there(two, live, ranges) -> None:
+    x = two.samples.inputs["optical"]
+    seen: dict[str, Tensor] = {}
+    for name in ("specific.conv1", "specific.conv2"):
+        live.get_submodule(name).register_forward_pre_hook(
+            lambda _, given, name=name: seen.__setitem__(name, given[0].unique())
+        )
+    with torch.no_grad():
+        before = live(x)[0]
+        with uint8_behind_relu(live, x[:1]):
+            live(x)
+        steps = {name: ranges[name].input_limit / (255 if ranges[name].non_negative else 127) for name in seen}
+        for name, values in seen.items():
+            multiples = values / steps[name]
+            assert (multiples - multiples.round()).abs().max() < 1e-3, name
+        assert len(seen["specific.conv2"]) > 128
+        assert torch.equal(live(x)[0], before)

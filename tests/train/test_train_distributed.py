@@ -190,7 +190,8 @@ def test_a_process_of_its_own_changes_nothing():
 def test_torchrun_trains_what_one_process_trains_from_the_command_line(tmp_path):
     """Without dropout and in float32, so the numbers agree to rounding that two epochs amplify."""
     recipe = tmp_path / "recipe.json"
-    recipe.write_text('{"model": {"width": 8, "hidden": 16, "embedding": 8, "dropout": 0}, "training": {"epochs": 2}}')
+    small = {"width": 8, "hidden": 16, "embedding": 8, "dropout": 0}
+    recipe.write_text(json.dumps({"method": "mdico", "model": small, "training": {"epochs": 2}}))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
     found = []
     for processes in ("1", "2"):

@@ -13,7 +13,8 @@ from edge.errors import EdgeError
 from edge.train.processes import in_processes
 
 PARENT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is born deaf to it
 sys.path.insert(0, {here!r})
 import work_to_do
 from edge.train.processes import in_processes

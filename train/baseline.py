@@ -1,4 +1,4 @@
-"""The straightforward way to train MDiCo, which `training_speed` compares with: what one would write first.
+"""The straightforward way to train MDiCo, which benchmarks/training_speed.py compares with: what one would write first.
 
 A Dataset that normalises one sample in Python, a DataLoader that stacks them, NT-Xent from pytorch-metric-learning,
 every head called by itself, Adam as it comes. With `passes`, each of the four objectives runs the encoders again, as
