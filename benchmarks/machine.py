@@ -2,13 +2,13 @@
 
 import os
 import platform
-import shutil
-import subprocess
 import sys
 import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from edge.deploy.boards import power_mode
 
 # Processor flags of instructions that multiply int8 and add in int32: x86, then ARM.
 INT8_FLAGS = ("avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm")
@@ -26,7 +26,7 @@ def machine_facts() -> dict[str, Any]:
         "memory_mb": _memory_mb(),
         "gpu": None,
         "board": board,
-        "power_mode": _power_mode(),
+        "power_mode": power_mode(),
         "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "load_average": list(os.getloadavg()),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -105,20 +105,6 @@ def _memory_mb() -> int | None:
     for line in (_text("/proc/meminfo") or "").splitlines():
         if line.startswith("MemTotal:"):
             return int(line.split()[1]) // 1024
-    return None
-
-
-def _power_mode() -> str | None:
-    """The NAME of the Jetson's power mode; its number means another mode on another board."""
-    if shutil.which("nvpmodel") is None:
-        return None
-    try:
-        asked = subprocess.run(["nvpmodel", "-q"], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    for line in asked.stdout.splitlines():
-        if line.startswith("NV Power Mode:"):
-            return line.partition(":")[2].strip()
     return None
 
 
