@@ -47,10 +47,12 @@ if [[ ! -x $folder/python ]]; then
     unpack arm64 "$folder/root"
     mkdir -p "$folder/site"
     # -B: no byte code, so that site holds what wheels hold. One thread: emulated threads only wait for each other.
+    # -0: Python takes its argv[0] for sys.executable, so that what it starts is emulated, too, without binfmt.
     cat >"$folder/python.new" <<SCRIPT
 #!/bin/sh
 export PYTHONPATH='$folder/site' PYTHONNOUSERSITE=1 OMP_NUM_THREADS=1
-exec '$folder/qemu/usr/bin/qemu-aarch64' -cpu $cpu -L '$folder/root' '$folder/root/usr/bin/python3.11' -B "\$@"
+exec '$folder/qemu/usr/bin/qemu-aarch64' -0 '$folder/python' -cpu $cpu -L '$folder/root' \\
+    '$folder/root/usr/bin/python3.11' -B "\$@"
 SCRIPT
     chmod +x "$folder/python.new"
     "$folder/python.new" -c 'import platform, sys; assert platform.machine() == "aarch64", platform.machine()'

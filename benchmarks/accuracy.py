@@ -15,6 +15,7 @@ from edge.tasks import Task
 Array = npt.NDArray[Any]
 PARTS = 10  # of a regression's target
 LEVEL = 0.95
+ENOUGH = 50  # samples from which a class can fail a build: one that flips is then 2 points of its recall at most
 NOT_MEASURED: dict[str, Any] = {"metric": None, "metric_ci95": None, "scores": None, "per_class": None}
 
 
@@ -58,6 +59,46 @@ def per_class(task: Task, prediction: Array, target: Array, groups: Array | None
             }
         )
     return found
+
+
+def worst_class(task: Task, before: Array, after: Array, target: Array, groups: Array | None = None) -> dict[str, Any]:
+    """The class, label or tenth of the target that loses most from predictions `before` to `after` (N, n_outputs).
+
+    {"name", "measure", "n", "before", "after", "drop", "ci95", "enough", "left_out"}: `drop` is the fall of the recall
+    or F1 (0.02 is two points), for regression the rise of the RMSE as a fraction of the one before; its interval is
+    over resampled samples, or groups (N,) of them, the same for `before` and `after`. Classes with fewer than
+    ENOUGH samples are left out; if that leaves none, the worst of all is given and `enough` is false.
+    """
+    names, measure, sums = _classes(task, before, target)
+    both = np.stack([sums, _classes(task, after, target)[2]], axis=1)  # (N, 2, K, 3)
+    first, second = _ratio(measure, both.sum(axis=0))
+    counts = sums[:, :, 2].sum(axis=0)
+    drops = _drop(measure, first, second)
+    enough = counts >= ENOUGH
+    usable = np.isfinite(drops) & (enough if enough.any() else counts > 0)
+    at = int(np.argmax(np.where(usable, drops, -np.inf)))
+    known = bool(usable.any())
+    drawn = [_ratio(measure, some) for some in resamples(both[:, :, at], groups)]  # (k, 2) each
+    falls = np.concatenate([_drop(measure, *each.T) for each in drawn]) if drawn else np.array([np.nan])
+    falls = falls[np.isfinite(falls)]
+    ends = np.quantile(falls, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(falls) else (np.nan, np.nan)
+    return {
+        "name": names[at],
+        "measure": measure,
+        "n": int(counts[at]),
+        "before": float(first[at]),
+        "after": float(second[at]),
+        "drop": float(drops[at]) if known else None,
+        "ci95": _finite(ends),
+        "enough": bool(enough.any()),
+        "left_out": [name for name, ok in zip(names, enough, strict=True) if not ok],
+    }
+
+
+def _drop(measure: str, before: Array, after: Array) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drop: Array = after / before - 1 if measure == "rmse" else before - after
+    return drop
 
 
 def _classes(task: Task, prediction: Array, target: Array) -> tuple[list[str], str, Array]:

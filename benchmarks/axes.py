@@ -1,10 +1,12 @@
 """The frame of the Pareto picture: where a latency and a metric lie, and which round values its axes name."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
 WIDTH, HEIGHT = 480, 346
 LEFT, RIGHT, TOP, BOTTOM = 60, 466, 38, 288  # the frame inside the axes
+CHARACTER, GAP = 8.5, 18.0  # a digit's width in the widest of the usual fonts, and the least space between two names
 
 
 class Scale:
@@ -27,19 +29,33 @@ class Scale:
         return BOTTOM - (metric - self.low) / (self.high - self.low) * (BOTTOM - TOP)
 
     def latencies(self) -> list[float]:
-        """Round latencies for the axis, in the finest steps that do not crowd it."""
-        fine = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9)
-        steps: tuple[tuple[float, ...], ...] = (fine, (1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 5), (1, 3), (1,))
+        """Round latencies for the axis: as many of an even choice as have room beside each other."""
         decades = range(math.floor(self.left / math.log(10)), math.ceil(self.right / math.log(10)) + 1)
-        for digits in steps:
-            ticks = [d * 10.0**e for e in decades for d in digits if self.left <= math.log(d * 10.0**e) <= self.right]
-            if len(ticks) <= 6:
-                break
-        return ticks
+        # A logarithmic axis has even steps of these digits; one over a fraction of a decade, of round values.
+        fine: tuple[tuple[float, ...], ...] = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3))
+        choices = [[d * 10.0**e for e in decades for d in digits] for digits in fine]
+        choices += [[10.0**e for e in decades if e % every == 0] for every in (1, 2, 3)]
+        choices += [round_values(math.exp(self.left), math.exp(self.right), steps) for steps in (5, 4, 3, 2, 1)]
+        fitting = [ticks for ticks in map(self._inside, choices) if self._room_for(ticks)]
+        return max(fitting, key=lambda ticks: min(len(ticks), 3), default=[])
+
+    def _inside(self, latencies: Sequence[float]) -> list[float]:
+        """Those whose name stands within the picture."""
+        inside = (value for value in latencies if value > 0 and self.left <= math.log(value) <= self.right)
+        return [value for value in inside if self.x(value) + _half(value) <= WIDTH]
+
+    def _room_for(self, latencies: Sequence[float]) -> bool:
+        pairs = itertools.pairwise(latencies)
+        return all(self.x(b) - _half(b) - self.x(a) - _half(a) >= GAP for a, b in pairs)
 
     def metrics(self) -> list[float]:
         """Round metrics for the axis, about five."""
         return round_values(self.low, self.high, 5)
+
+
+def _half(latency: float) -> float:
+    """Half the width of its name."""
+    return CHARACTER * len(f"{latency:g}") / 2
 
 
 def round_values(low: float, high: float, steps: int) -> list[float]:

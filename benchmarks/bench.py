@@ -26,13 +26,14 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Entry:
-    """A graph to measure: `method` and `precision` name it in the report; `modality` is its one input."""
+    """A graph to measure on an engine: `method` and `precision` name it in the report; `modality` is its one input."""
 
     method: str
     precision: str
     graph: Path
     modality: str
     task: Task
+    backend: str = "onnxruntime"  # the engine, see edge.deploy.engine
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,6 @@ def bench_graphs(
     *,
     batches: Sequence[int] = BATCHES,
     threads: Sequence[int] = (1,),
-    backend: str = "onnxruntime",
     timing: Timing | None = None,
     energy: bool = False,
     notify: Callable[[str], None] = lambda message: None,
@@ -65,7 +65,7 @@ def bench_graphs(
     rows = []
     for count in threads:
         with contextlib.ExitStack() as opened:
-            engines = open_all(entries, opened, backend, count)
+            engines = open_all(entries, opened, count)
             samples = [samples_of(entry, inputs) for entry in entries]
             scores = []
             for entry, engine, x in zip(entries, engines, samples, strict=True):
@@ -84,10 +84,10 @@ def bench_graphs(
         for i, entry in enumerate(entries):
             notify(f"memory of {entry.method} {entry.precision}")
             shapes = {entry.modality: samples[i].shape[1:]}
-            peaks = peak_memory(entry.graph, shapes, batches, backend=backend, threads=count)
+            peaks = peak_memory(entry.graph, shapes, batches, backend=entry.backend, threads=count)
             for batch in batches:
                 row = {"batch": batch, "threads": count, "peak_rss_mb": peaks[batch]}
-                rows.append(identity(entry, backend) | {"energy_mj": None} | row | timed[i, batch] | scores[i])
+                rows.append(identity(entry) | {"energy_mj": None} | row | timed[i, batch] | scores[i])
     return rows
 
 
@@ -100,11 +100,11 @@ def predict(engine: Engine, modality: str, x: Array, batch: int = 256) -> npt.ND
     return np.concatenate(parts)
 
 
-def open_all(entries: Sequence[Entry], opened: contextlib.ExitStack, backend: str, threads: int) -> list[Engine]:
+def open_all(entries: Sequence[Entry], opened: contextlib.ExitStack, threads: int) -> list[Engine]:
     """The entries' engines, which `opened` closes."""
     engines = []
     for entry in entries:
-        engine = open_engine(entry.graph, backend=backend, threads=threads)
+        engine = open_engine(entry.graph, backend=entry.backend, threads=threads)
         opened.callback(engine.close)
         engines.append(engine)
     return engines
@@ -127,13 +127,13 @@ def batch_of(x: Array, size: int, start: int = 0) -> Array:
     return np.ascontiguousarray(x[np.arange(start, start + size) % len(x)])
 
 
-def identity(entry: Entry, backend: str) -> Row:
+def identity(entry: Entry) -> Row:
     """What a row says about its graph."""
     return {
         "method": entry.method,
         "precision": entry.precision,
         "modality": entry.modality,
-        "engine": backend,
+        "engine": entry.backend,
         "model_bytes": entry.graph.stat().st_size,
     }
 

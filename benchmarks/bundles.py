@@ -16,7 +16,7 @@ from edge.benchmarks.report import Report, make_report
 from edge.benchmarks.scenarios import SCENARIOS, run_scenarios
 from edge.benchmarks.sustained import sustain
 from edge.deploy.bundle import Bundle, open_bundle
-from edge.deploy.engine import open_engine
+from edge.deploy.engine import backends, open_engine, placement_of
 from edge.errors import InputError
 from edge.files import inside
 from edge.sensors import Modality
@@ -34,9 +34,13 @@ class Plan:
     seconds: float = 1.0  # each engine is timed at least so long at each batch size
     minutes: float = 0.0  # each engine is kept under load so long
     energy: bool = False
-    backend: str = "onnxruntime"
+    backends: tuple[str, ...] = ("onnxruntime",)  # engines, side by side
 
     def __post_init__(self) -> None:
+        strange = [name for name in self.backends if name not in backends()]
+        if strange or not self.backends:
+            said = f"the backend {strange[0]!r} is not known" if strange else "no backend is named"
+            raise InputError(f"{said}; use {', '.join(backends())}")
         unknown = [name for name in self.scenarios if name not in SCENARIOS]
         if unknown:
             raise InputError(f"the scenario {unknown[0]!r} is not known; use {', '.join(SCENARIOS)}")
@@ -73,21 +77,22 @@ def bench_bundles(
             )
     modalities = {bundle.modality.name: bundle.modality for bundle in bundles}
     inputs = inputs_of(bundles, data)
-    entries = _entries(bundles, plan.precisions)
+    entries = _entries(bundles, plan.precisions, plan.backends)
+    dataset, protocol = _provenance(bundles, data)
     results = bench_graphs(
-        entries, inputs, batches=plan.batches, threads=plan.threads, backend=plan.backend,
-        timing=plan.timing, energy=plan.energy, notify=notify,
+        entries, inputs, batches=plan.batches, threads=plan.threads, timing=plan.timing, energy=plan.energy,
+        notify=notify,
     )  # fmt: skip
     return make_report(
-        dataset=None if data is None else data.name,
+        dataset=dataset,
         modality=", ".join(modalities),
         task=first.task,
-        protocol=None,
+        protocol=protocol,
         results=results,
         command=command,
         warnings=_failed_gates(bundles),
         scenarios=run_scenarios(
-            entries, inputs, plan.scenarios, results, threads=plan.threads, backend=plan.backend, timing=plan.timing,
+            entries, inputs, plan.scenarios, results, threads=plan.threads, timing=plan.timing,
             bound_s=plan.latency_ms and plan.latency_ms / 1e3, notify=notify,
         ),
         cold_start=_cold_starts(entries, inputs, plan, notify),
@@ -108,9 +113,9 @@ def _cold_starts(
     entries: Sequence[Entry], inputs: Mapping[str, Inputs], plan: Plan, notify: Callable[[str], None]
 ) -> list[dict[str, Any]]:
     notify("cold starts")
-    graphs = [(entry.graph, {entry.modality: inputs[entry.modality].x.shape[1:]}) for entry in entries]
-    starts = cold_starts(graphs, backend=plan.backend, threads=plan.threads[0])
-    about = [identity(entry, plan.backend) | {"threads": plan.threads[0]} for entry in entries]
+    graphs = [(entry.graph, {entry.modality: inputs[entry.modality].x.shape[1:]}, entry.backend) for entry in entries]
+    starts = cold_starts(graphs, threads=plan.threads[0])
+    about = [identity(entry) | {"threads": plan.threads[0]} for entry in entries]
     return [row | start for row, start in zip(about, starts, strict=True) if start is not None]
 
 
@@ -120,28 +125,47 @@ def _sustained(
     """One engine after the other, at the first batch size and thread count: heat and power are theirs alone."""
     rows, batch, threads = [], plan.batches[0], plan.threads[0]
     for entry in entries:
-        notify(f"{entry.method} {entry.precision} at batch {batch} for {plan.minutes:g} minutes")
-        engine = open_engine(entry.graph, backend=plan.backend, threads=threads)
+        name = f"{entry.modality} {entry.method} {entry.precision} on {entry.backend}"
+        notify(f"{name} at batch {batch} for {plan.minutes:g} minutes")
+        engine = open_engine(entry.graph, backend=entry.backend, threads=threads)
         run = query(engine, entry.modality, batch_of(inputs[entry.modality].x, batch))
         measured = sustain(run, batch, 60 * plan.minutes, notify)
         engine.close()
-        rows.append(identity(entry, plan.backend) | {"threads": threads} | measured)
+        rows.append(identity(entry) | {"threads": threads} | measured)
     return rows
 
 
-def _entries(bundles: Sequence[Bundle], precisions: Sequence[str]) -> list[Entry]:
+def _provenance(bundles: Sequence[Bundle], data: Path | None) -> tuple[str | None, str | None]:
+    """Name and protocol of the test data: those of the bundles for the samples that their build kept (RUN/test beside
+    RUN/bundles), else the name of the file.
+    """
+    if data is None:
+        return None, None
+    trained = [bundle.card["properties"]["edge:training"] for bundle in bundles]
+    known = {(about.get("data"), about.get("protocol")) for about in trained}
+    kept = {bundle.folder.resolve().parent.parent / "test" for bundle in bundles}
+    inside_kept = data.resolve() in kept or data.resolve().parent in kept
+    if inside_kept and len(kept) == len(known) == 1:
+        (about,) = known
+        return about
+    return data.stem, None
+
+
+def _entries(bundles: Sequence[Bundle], precisions: Sequence[str], engines: Sequence[str]) -> list[Entry]:
     methods = [str(bundle.card["properties"]["edge:training"].get("method", "student")) for bundle in bundles]
     names = list(zip(methods, (bundle.modality.name for bundle in bundles), strict=True))
     entries = []
     for bundle, method, name in zip(bundles, methods, names, strict=True):
         # Two bundles of one method and modality are told apart by their folders.
         label = f"{method} ({bundle.folder.resolve().name})" if names.count(name) > 1 else method
-        found = [p for p in precisions if p in ({key.partition(".")[0] for key in bundle.graphs})]
-        if not found:
-            raise InputError(
-                f"{bundle.folder} has no graph in {' or '.join(precisions)}; it has {', '.join(bundle.graphs)}"
-            )
-        entries += [Entry(label, p, bundle.graph_for(p), bundle.modality.name, bundle.task) for p in found]
+        for engine in engines:
+            placement = placement_of(engine)
+            found = [p for p in precisions if p in bundle.graphs or f"{p}.{placement}" in bundle.graphs]
+            if not found:
+                wanted = " or ".join(precisions)
+                raise InputError(f"{bundle.folder} has no {wanted} for {engine}; it has {', '.join(bundle.graphs)}")
+            graphs = {p: bundle.graph_for(p, placement) for p in found}
+            entries += [Entry(label, p, graphs[p], bundle.modality.name, bundle.task, engine) for p in found]
     return entries
 
 

@@ -21,20 +21,19 @@ REPEATS = 5
 
 
 def cold_starts(
-    graphs: Sequence[tuple[Path, dict[str, tuple[int, ...]]]],
+    graphs: Sequence[tuple[Path, dict[str, tuple[int, ...]], str]],
     *,
-    backend: str,
     threads: int,
     repeats: int = REPEATS,
 ) -> list[dict[str, Any] | None]:
     """For each graph the median, the smallest and the largest of each part in milliseconds; None if it fails.
 
-    A graph comes with the shape of one sample per input. The graphs take turns. The first round is not counted: it
-    fills the page cache for all.
+    A graph comes with the shape of one sample per input and the name of its engine. The graphs take turns. The first
+    round is not counted: it fills the page cache for all.
     """
     starts: list[list[dict[str, float]]] = [[] for _ in graphs]
     for turn in range(repeats + 1):
-        for found, (graph, shapes) in zip(starts, graphs, strict=True):
+        for found, (graph, shapes, backend) in zip(starts, graphs, strict=True):
             start = _start(graph, shapes, backend, threads)
             if start is not None and turn:
                 found.append(start)

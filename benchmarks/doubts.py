@@ -106,7 +106,9 @@ def _name(row: Row) -> str:
 
 
 def _told_apart(rows: Sequence[Row]) -> Sequence[Row]:
-    """Where rows are of several modalities, its name stands before the method's."""
-    if len({row.get("modality") for row in rows}) < 2:
-        return rows
-    return [{**row, "method": f"{row['modality']} {row['method']}"} for row in rows]
+    """Where rows are of several modalities or engines, these stand beside the method's name."""
+    if len({row.get("modality") for row in rows}) > 1:
+        rows = [{**row, "method": f"{row['modality']} {row['method']}"} for row in rows]
+    if len({row.get("engine") for row in rows}) > 1:
+        rows = [{**row, "method": f"{row['engine']} {row['method']}"} for row in rows]
+    return rows

@@ -9,7 +9,6 @@ one JSON line.
 """
 
 import json
-import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ from typing import Any
 import click
 
 from edge.benchmarks.method_table import caption, markdown, table
+from edge.benchmarks.sections import replace_section
 from edge.commands.options import make_recipe, methods_option, split_list
 from edge.errors import InputError
-from edge.files import write_text
 from edge.recipe import METHODS, PROTOCOLS
 
 Summary = dict[str, Any]
@@ -67,12 +66,8 @@ def publish(results: Path, summary: Summary, command: str) -> dict[str, Any]:
     name = f"{summary['data']} {summary['protocol']}"
     file = results / "results" / f"methods-{name.replace(' ', '-')}.csv"
     write_table(file, summary)
-    begin, end = f"<!-- methods {name} -->", "<!-- /methods -->"
-    part = f"{begin}\n    {command}\n\n{caption(summary)}\n\n{markdown(summary)}\n{end}"
-    page = (results / "RESULTS.md").read_text(encoding="utf-8")
-    place = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
-    page = place.sub(lambda _: part, page) if place.search(page) else f"{page.rstrip()}\n\n{part}\n"
-    write_text(results / "RESULTS.md", page)
+    text = f"    {command}\n\n{caption(summary)}\n\n{markdown(summary)}"
+    replace_section(results / "RESULTS.md", f"methods {name}", text)
     trainings = sum(entry["n"] for entry in summary["results"])
     return {
         "data": summary["data"], "protocol": summary["protocol"], "csv": str(file),

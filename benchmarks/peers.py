@@ -1,7 +1,7 @@
 """Our students beside what else could run them, in one process: same inputs, one thread each, measured in turns.
 
     python -m edge.benchmarks.peers --out benchmarks/results/peers.json      # ten minutes
-    python -m edge.benchmarks.peers --seconds 0.2                            # a look
+    python -m edge.benchmarks.peers --seconds 0.2 --student "LFMC sar"       # a look
 
 The students are those of edge.benchmarks.student_speed: the default size with random weights and input, in the shapes
 of CropHarvest and of LFMC's sensors. Every peer gets the same folded student, without checks of its inputs and, where
@@ -49,12 +49,14 @@ class Student:
     """What peers are made from: the graphs as files, the torch module, and samples to calibrate with."""
 
     def __init__(self, trained: "Trained", folder: Path) -> None:
+        from edge.compress.export import Exported
         from edge.compress.fold import DeployedStudent, FoldedStudent
 
         self.folder = folder
         self.shape = trained.modalities["series"].shape
-        folded = FoldedStudent(trained.model.students["series"])  # type: ignore[arg-type]
-        self.module = DeployedStudent(folded).eval()
+        folded = DeployedStudent(FoldedStudent(trained.model.students["series"]))  # type: ignore[arg-type]
+        about = trained.modalities["series"], trained.task, trained.scaling["series"], trained.target_scaling
+        self.module = Exported(folded, *about).eval()
         self.calibration = np.random.default_rng(1).normal(size=(CALIBRATION, *self.shape)).astype(np.float32)
         models = graphs(trained)
         self.fp32, self.int8 = folder / "fp32.onnx", folder / "int8.onnx"
@@ -271,12 +273,14 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 @click.command()
 @click.option("--seconds", default=2.0, show_default=True, help="Measure each peer for so long at each batch size.")
+@click.option("--student", "names", multiple=True, type=click.Choice(list(SHAPES)), help="Repeatable. [default: all]")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE.json", help="Write the JSON to a file, too.")
-def main(seconds: float, out: Path | None) -> None:
+def main(seconds: float, names: tuple[str, ...], out: Path | None) -> None:
     """Measure our students and every peer that is installed beside each other."""
     timing = Timing(warmup_s=min(0.3, seconds), min_duration_s=seconds, max_duration_s=3 * seconds)
     students: dict[str, Any] = {}
-    for name, (shape, task) in SHAPES.items():
+    for name in names or SHAPES:
+        shape, task = SHAPES[name]
         with tempfile.TemporaryDirectory() as folder:
             rows = measure(Student(untrained(shape, task), Path(folder)), timing)
         print(f"{name}, {shape[0]} x {shape[1]}\n{table(rows)}\n")

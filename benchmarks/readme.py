@@ -43,10 +43,11 @@ def markdown(report: Report) -> str:
     gates = [gate for gate in report["gates"] if not gate["passed"]]
     failed = ", ".join(gate["name"] for gate in gates)
     passed = f"failed: {failed}" if failed else f"all {len(report['gates'])} gates passed"
+    passed = f"; {passed}" if report["gates"] else ""
     return (
         f"    $ {report['command']}\n"
         + "".join(f"    {line}\n" for line in table(report).splitlines())
-        + f"\nTest part: {report['protocol']}. {machine['cpu']}, {threads} thread, {versions}; {passed}."
+        + f"\nTest part: {report['protocol']}. {machine['cpu']}, {threads} thread, {versions}{passed}."
     )
 
 

@@ -50,12 +50,13 @@ def make_report(
     sustained: Sequence[Row] = (),
     settings: Mapping[str, Any] | None = None,
     following: str | None = None,
+    worst_class: Mapping[str, Any] | None = None,
 ) -> Report:
     """A report that fits the schema; `results` come from `bench_graphs`, `gates` from `gate`.
 
     `protocol` says how train and test were parted, `command` is what the user typed. `scenarios`, `cold_start` and
     `sustained` come from the modules of these names; `settings` say how long was measured, `following` which command
-    comes next, on the board. What gives reason to doubt
+    comes next, on the board, `worst_class` which class the lower precision hurts most. What gives reason to doubt
     the figures is added to `warnings`. Figures that are not finite become null, all are cut to six significant digits.
     """
     machine = dict(machine_facts() if machine is None else machine)
@@ -77,6 +78,7 @@ def make_report(
         "sustained": list(sustained),
         "settings": None if settings is None else dict(settings),
         "next": following,
+        "worst_class": None if worst_class is None else dict(worst_class),
         "definitions": DEFINITIONS,
         "warnings": [*warnings, *doubts(machine, results, scenarios, sustained)],
     }
@@ -182,7 +184,21 @@ def table(report: Report) -> str:
         line += [figures.milliseconds(at[b]["latency_ms"]["p50"] if b in at else None) for b in batches[1:]]
         line += [figures.per_second(at[last]["throughput_per_s"] if last in at else None)]
         lines.append([*line, figures.size(row["model_bytes"])])
-    return columns(lines, left=3)
+    worst = report.get("worst_class")
+    return columns(lines, left=3) + (f"\n\n{worst_class_text(worst)}" if worst else "")
+
+
+def worst_class_text(worst: Mapping[str, Any]) -> str:
+    """What `benchmarks.accuracy.worst_class` found, in a line."""
+    percent = worst["measure"] == "rmse"
+    values = " -> ".join(figures.significant(worst[key]) for key in ("before", "after"))
+    changed = "n/a" if worst["drop"] is None else f"{100 * worst['drop']:+.1f} %" if percent else ""
+    changed = changed or f"{0 - 100 * worst['drop']:+.1f} points"
+    few = "" if worst["enough"] else ", too few to judge by"
+    return (
+        f"worst class {worst['precision'].upper()}: {worst['name']}, {worst['measure']} {values} ({changed}; "
+        f"{worst['n']} samples{few})"
+    )
 
 
 def columns(lines: Sequence[Sequence[str]], left: int) -> str:

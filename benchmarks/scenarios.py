@@ -38,7 +38,6 @@ def run_scenarios(
     *,
     bound_s: float | None,
     threads: Sequence[int] = (1,),
-    backend: str = "onnxruntime",
     timing: Timing | None = None,
     notify: Callable[[str], None] = lambda message: None,
 ) -> list[Row]:
@@ -51,7 +50,7 @@ def run_scenarios(
     timing, found = timing or Timing(), []
     for count in threads:
         with contextlib.ExitStack() as opened:
-            engines = open_all(entries, opened, backend, count)
+            engines = open_all(entries, opened, count)
             given = [
                 (entry, engine, samples_of(entry, inputs), [row for row in rows if _is_of(entry, count, row)])
                 for entry, engine in zip(entries, engines, strict=True)
@@ -68,13 +67,13 @@ def run_scenarios(
                 else:
                     measured = [_offline(*one, timing) for one in given]
                 about = {"scenario": name, "threads": count, "other_load": load.cores()}
-                found += [identity(e, backend) | about | m for e, m in zip(entries, measured, strict=True)]
+                found += [identity(e) | about | m for e, m in zip(entries, measured, strict=True)]
     return found
 
 
 def _is_of(entry: Entry, threads: int, row: Row) -> bool:
-    wanted = entry.method, entry.precision, entry.modality, threads
-    return (row["method"], row["precision"], row["modality"], row["threads"]) == wanted
+    wanted = entry.method, entry.precision, entry.modality, entry.backend, threads
+    return (row["method"], row["precision"], row["modality"], row["engine"], row["threads"]) == wanted
 
 
 def _streams(name: str, given: Sequence[tuple[Entry, Engine, Array, Sequence[Row]]], timing: Timing) -> list[Row]:

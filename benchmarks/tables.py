@@ -65,11 +65,12 @@ def _sustained(report: Report) -> list[list[str]]:
 
 
 def _classes(report: Report) -> list[list[str]]:
-    """One line per class, one column per graph, from the first batch size and thread count of each."""
+    """One line per class, one column per graph and engine, from the first batch size and thread count of each."""
     first: dict[str, Row] = {}
+    several = len({row["engine"] for row in report["results"]}) > 1
     for row in report["results"]:
         if row.get("per_class"):
-            first.setdefault(graph_name(row, report), row)
+            first.setdefault(f"{graph_name(row, report)} {row['engine']}" if several else graph_name(row, report), row)
     if not first:
         return []
     parts = next(iter(first.values()))["per_class"]

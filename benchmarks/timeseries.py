@@ -10,7 +10,7 @@ from typing import Any
 
 from edge.benchmarks import figures, palette
 from edge.benchmarks.axes import round_values
-from edge.benchmarks.report import Report, Row, graph_name, method_name
+from edge.benchmarks.report import Report, Row, method_name, run_name
 
 WIDTH, LEFT, RIGHT = 480, 56, 472
 HEAD, PANEL, GAP, FOOT = 24, 96, 26, 24  # heights
@@ -35,7 +35,7 @@ def pictures(report: Report) -> str | None:
     for row in report.get("sustained", []):
         method = method_name(row, report)
         place = methods.index(method) if method in methods else len(methods)
-        drawn.append(_picture(row, graph_name(row, report), palette.series(place)))
+        drawn.append(_picture(row, run_name(row, report), palette.series(place)))
     whole = "".join(drawn)
     return f'<div class="series-all">{whole}</div>' if whole else None
 

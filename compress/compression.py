@@ -1,8 +1,9 @@
 """`edge compress`: co-learned students in, INT8 students out, with the objectives that shaped them alive.
 
 Fold every modality's student, put fake quantizers in, then fine-tune all of them together: L_main, L_aux, L_con and
-L_mod act on the fake-quantized features; heads and discriminators stay in float. A fifth term holds each student to
-what its FP32 self predicts: fine-tuning mends what rounding broke and does not wander off (benchmarks/RESULTS.md).
+L_mod act on the fake-quantized features; heads and discriminators stay in float. Two further terms hold each student to
+what its FP32 self predicts and, if asked, to its features: fine-tuning mends what rounding broke and does not wander
+off. Which of the terms act is `compression.objectives`, `distil` and `features`; benchmarks/RESULTS.md compares them.
 """
 
 import contextlib
@@ -13,27 +14,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edge.compress.calibration import statistics, stratified
+from edge.compress.exclude import exclude
 from edge.compress.fold import FoldedStudent
 from edge.compress.placement import PLACEMENTS, Placement
 from edge.compress.quantize import (
     InputRange,
+    LayerRange,
     float_layers,
     layer_ranges,
     quantize,
     range_from_json,
     uint8_behind_relu,
 )
+from edge.compress.sparsity import hold, prune
 from edge.errors import InputError
 from edge.files import check_replaceable, read_json, write_json
-from edge.recipe import CO_LEARNED, Recipe
+from edge.recipe import CO_LEARNED, OBJECTIVES, Compression, Objectives, Recipe
 from edge.train import checkpoint
 from edge.train.encoders import no_int8
 from edge.train.encoders.blocks import Add
 from edge.train.fingerprint import code_version, fingerprint, is_current
 from edge.train.loop import Schedule, fit
+from edge.train.methods.full import student_outputs
 from edge.train.methods.soft_targets import distillation
 from edge.train.model import CoLearner, Features
 from edge.train.objectives import mean
@@ -77,12 +84,14 @@ class SecondHalf(nn.Module):
 class QuantizedCoLearner(nn.Module):
     """The fake-quantized students of all modalities with the float heads of training."""
 
-    def __init__(self, model: CoLearner, calibration: dict[str, list[Tensor]]) -> None:
+    def __init__(self, model: CoLearner, calibration: dict[str, list[Tensor]], *, sparse: bool = False) -> None:
         super().__init__()
         branches = model.students
-        self.students = nn.ModuleDict(
-            {name: quantize(FoldedStudent(branch), calibration[name]) for name, branch in branches.items()}  # type: ignore[arg-type]
-        )
+        folded = {name: FoldedStudent(branch) for name, branch in branches.items()}  # type: ignore[arg-type]
+        if sparse:
+            prune(folded)  # before the ranges are set
+        self.students = nn.ModuleDict({name: quantize(student, calibration[name]) for name, student in folded.items()})
+        hold(self.students)
         self.unused = nn.ModuleDict({name: SecondHalf(branch.specific) for name, branch in branches.items()})  # type: ignore[arg-type]
         self.heads = copy.deepcopy(model.heads)
 
@@ -116,51 +125,109 @@ def compress(data: PairedSet, trained: Trained, recipe: Recipe, folder: Path, *,
     train, validation = usable(samples, split)
     torch.set_num_threads(trained.recipe.training.threads)
     torch.manual_seed(recipe.seed)
-    model = QuantizedCoLearner(trained.model, calibration_batches(samples, train, recipe))
-    objectives = learning(trained.recipe, data.task, samples.target[train])
-    float_predictions = predict_all(trained.model, samples)
+    chosen = calibration_samples(data, samples, train, recipe)
+    calibration = {name: list(torch.split(samples.inputs[name][index], 64)) for name, index in chosen.items()}
+    model = QuantizedCoLearner(trained.model, calibration, sparse=settings.sparsity is not None)
+    exclude(model.students, trained, {name: pieces[0][:1] for name, pieces in calibration.items()}, settings.exclude)
+    acting = dataclasses.replace(trained.recipe, objectives=_acting(trained.recipe.objectives, settings))
+    objectives = learning(acting, data.task, samples.target[train])
+    in_float = student_outputs(trained.model, samples, with_features=settings.features > 0)
+    movement = Movement(model, {name: pieces[0][:1] for name, pieces in calibration.items()})
 
     def losses(index: Tensor) -> dict[str, Tensor]:
         batch = samples.batch(index)
         features = model(batch.inputs)
         parts = objectives(features, batch.target, batch.rows, model.heads)
+        own = {name: index[batch.rows[name]] for name in features}
         if settings.distil:
             terms = [
-                distillation(data.task, part.prediction, float_predictions[name][index[batch.rows[name]]])
+                distillation(data.task, part.prediction, in_float[name].prediction[own[name]])
                 for name, part in features.items()
             ]
             parts["distil"] = mean(terms)
             parts["total"] = parts["total"] + settings.distil * parts["distil"]
+        if settings.features:
+            parts["features"] = mean(
+                [feature_distance(part, in_float[name], own[name]) for name, part in features.items()]
+            )
+            parts["total"] = parts["total"] + settings.features * parts["features"]
         return parts
 
     schedule = Schedule(settings.epochs, batch_size(trained.recipe, len(train)), settings.lr, keep_start=True)
     history = fit(
         model, losses, (train, validation), schedule,
         seed=recipe.seed, state=folder / STATE, fingerprint=mark, label="compress", resume=resume,
+        observe=movement,
     )  # fmt: skip
     _save_features(folder, model, samples, split)
-    _save(folder, trained, model, samples, torch.from_numpy(split.test), mark, history)
+    about = {name: _statistics(data, name, index) for name, index in chosen.items()}
+    _save(folder, trained, model, samples, torch.from_numpy(split.test), mark, history, about)
     return load_compressed(folder, trained)
 
 
-@torch.no_grad()
-def predict_all(model: CoLearner, samples: Samples) -> dict[str, Tensor]:
-    """The float students' logits or standardised values (n, K) for all samples; without dropout they never change."""
-    model.eval()
-    return {
-        name: torch.cat([model.students[name](piece).prediction for piece in samples.pieces(name)])
-        for name in samples.inputs
-    }
+def _acting(weights: Objectives, settings: Compression) -> Objectives:
+    """The objectives' weights with those that do not act in fine-tuning at 0."""
+    return dataclasses.replace(weights, **{name: 0.0 for name in OBJECTIVES if name not in settings.objectives})
 
 
-def calibration_batches(samples: Samples, train: Tensor, recipe: Recipe) -> dict[str, list[Tensor]]:
-    """Training samples that have the modality, at most `compression.calibration` of them, spread over the set."""
+def feature_distance(part: Features, in_float: Features, index: Tensor) -> Tensor:
+    """Mean square difference of specific and shared features (N, h) to the float student's for the samples `index`,
+    relative to the mean square of those: 0 where they are equal, 1 where nothing is left.
+    """
+    terms = []
+    for name in ("specific", "shared"):
+        wanted = getattr(in_float, name)[index]
+        terms.append((getattr(part, name) - wanted).square().mean() / wanted.square().mean().clamp(min=1e-12))
+    return torch.stack(terms).mean()
+
+
+def calibration_samples(data: PairedSet, samples: Samples, train: Tensor, recipe: Recipe) -> dict[str, Tensor]:
+    """For each modality the training samples that set the first ranges, at most `compression.calibration` of them."""
     chosen = {}
-    for name, values in samples.inputs.items():
+    for name in samples.inputs:
         index = train[samples.present[name][train]]
-        index = index[torch.linspace(0, len(index) - 1, min(len(index), recipe.compression.calibration)).long()]
-        chosen[name] = list(torch.split(values[index], 64))
+        target, groups = np.asarray(data.target)[index.numpy()], data.groups[index.numpy()]
+        picked = stratified(data.task, target, groups, recipe.compression.calibration, recipe.seed)
+        chosen[name] = index[torch.from_numpy(picked)]
     return chosen
+
+
+def _statistics(data: PairedSet, name: str, index: Tensor) -> dict[str, Any]:
+    rows = index.numpy()
+    values, target = np.asarray(data.arrays[name][rows]), np.asarray(data.target)[rows]
+    return statistics(data.task, data.modalities[name], values, target, data.groups[rows])
+
+
+class Movement:
+    """How far fine-tuning has moved the ranges from what calibration set: for the record of each epoch."""
+
+    def __init__(self, model: QuantizedCoLearner, samples: dict[str, Tensor]) -> None:
+        self.model, self.samples = model, samples
+        self.start = self._limits()
+
+    def __call__(self) -> dict[str, Any]:
+        """By modality the `mean` and the `largest` relative change of a range, and the `layer` that has the latter."""
+        found = {}
+        for name, limits in self._limits().items():
+            changes = {layer: abs(limit / self.start[name][layer] - 1) for layer, limit in limits.items()}
+            if changes:
+                largest = max(changes, key=changes.__getitem__)
+                mean_change = sum(changes.values()) / len(changes)
+                found[name] = {
+                    "mean": round(mean_change, 6), "largest": round(changes[largest], 6), "layer": largest
+                }  # fmt: skip
+        return {"ranges": found}
+
+    def _limits(self) -> dict[str, dict[str, float]]:
+        """The largest value of each input's and each weight's range."""
+        limits: dict[str, dict[str, float]] = {}
+        for name, student in self.model.students.items():
+            limits[name] = {}
+            for layer, found in layer_ranges(student, self.samples[name]).items():
+                limits[name][f"{layer}.input"] = found.input_limit
+                if isinstance(found, LayerRange):
+                    limits[name][f"{layer}.weight"] = float(np.max(found.weight_limit))
+        return limits
 
 
 def _save(
@@ -171,6 +238,7 @@ def _save(
     test: Tensor,
     mark: str,
     history: list[Any],
+    calibration: dict[str, dict[str, Any]],
 ) -> None:
     tensors: dict[str, Tensor] = {}
     facts: dict[str, Any] = {
@@ -189,7 +257,10 @@ def _save(
                 tensors[f"reference.{target}.{name}"] = torch.cat(
                     [student(piece)[0] for piece in samples.pieces(name, test)]
                 )
-        facts["students"][name] = {"ranges": ranges}
+        facts["students"][name] = {
+            "ranges": ranges, "excluded": list(student.excluded), "sparse": list(student.sparse),  # type: ignore[arg-type]
+            "calibration": calibration[name],
+        }  # fmt: skip
     checkpoint.save(folder / WEIGHTS, tensors, {"fingerprint": mark})
     write_json(folder / FACTS, facts)
     (folder / STATE).unlink(missing_ok=True)
@@ -238,6 +309,8 @@ def not_quantized(student: nn.Module, names: Iterable[str], target: str) -> set[
 
 
 def _quantizes(student: nn.Module, name: str, placement: Placement) -> bool:
+    if name in student.excluded:  # type: ignore[operator]  # torch types every attribute as a tensor
+        return placement.hands_on_integers
     module, _, port = name.rpartition(".")
     if port.isdecimal() and isinstance(operator := student.get_submodule(module), Add | nn.AdaptiveAvgPool2d):
         return int(port) in placement.operators["Add" if isinstance(operator, Add) else "GlobalAveragePool"]
@@ -265,6 +338,7 @@ def _restore(folder: Path, trained: Trained, facts: dict[str, Any], tensors: dic
         prefix = f"student.{name}."
         mine = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         student.load_state_dict(mine)
+        student.excluded, student.sparse = tuple(entry["excluded"]), tuple(entry["sparse"])
         students[name] = student.eval()
         ranges[name] = {layer: range_from_json(limits) for layer, limits in entry["ranges"].items()}
     references = {

@@ -26,6 +26,8 @@ class FoldedStudent(nn.Module):
 
     def __init__(self, branch: Branch) -> None:
         super().__init__()
+        self.excluded: tuple[str, ...] = ()  # layers that stay in float on purpose (compress/exclude.py)
+        self.sparse: tuple[str, ...] = ()  # layers whose weights have the pattern 2:4 (compress/sparsity.py)
         half = branch.head.in_features // 2
         specific, shared = (OrderedDict(part.named_children()) for part in (branch.specific, branch.shared))
         self.specific = fold_sequential(specific.pop("trunk"))

@@ -10,6 +10,7 @@ from edge.compress.compression import Compressed
 from edge.compress.export import PredictionOnly, export
 from edge.compress.fold import DeployedStudent, FoldedSingle, FoldedStudent, cost
 from edge.compress.placement import place
+from edge.deploy.sparsity import declare
 from edge.train.model import Branch, SingleBranch
 from edge.train.training import Trained
 
@@ -38,11 +39,19 @@ def unfolded_graph(trained: Trained, modality: str) -> onnx.ModelProto:
     return _export(trained, modality, PredictionOnly(copy.deepcopy(trained.model.students[modality])))
 
 
+def tuned_graph(trained: Trained, compressed: Compressed, modality: str) -> onnx.ModelProto:
+    """The fine-tuned student of `modality` in float, before it is quantized."""
+    return _export(trained, modality, DeployedStudent(copy.deepcopy(compressed.students[modality])))
+
+
 def int8_graphs(trained: Trained, compressed: Compressed, modality: str) -> dict[str, onnx.ModelProto]:
     """The fine-tuned student with the Q/DQ pairs of each target, from one set of trained ranges."""
-    tuned = _export(trained, modality, DeployedStudent(copy.deepcopy(compressed.students[modality])))
-    ranges = compressed.ranges[modality]
-    return {f"int8.{target}": place(tuned, ranges, target) for target in ("tensorrt", "cpu")}
+    tuned = tuned_graph(trained, compressed, modality)
+    ranges, excluded = compressed.ranges[modality], compressed.students[modality].excluded
+    graphs = {f"int8.{target}": place(tuned, ranges, target, excluded) for target in ("tensorrt", "cpu")}
+    for graph in graphs.values():
+        declare(graph, compressed.students[modality].sparse)
+    return graphs
 
 
 def folding(trained: Trained, modality: str) -> Folding:

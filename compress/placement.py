@@ -11,9 +11,15 @@ Both sides of a residual sum and the input of a mean over the map are quantized:
 tensorrt: int8 with zero point 0 everywhere, float weights with their own Q/DQ, float bias; layers that TensorRT runs
 better in FP16 keep no pair. At a residual sum the shortcut alone is quantized, for the sum is done by the convolution
 before it (R8), and a mean reads floats (R7); deploy/rules_tensorrt.py has the rules and their sources.
+
+A layer that is left in float on purpose (compress/exclude.py) keeps its weights in float and is declared in the graph's
+metadata. For TensorRT it reads floats, too. ONNX Runtime can run a layer in integers only if it hands integers on, so
+there what an integer layer makes stays in integers until right before the float one. And where it finds a float layer
+between DQ and Q, it quantizes the weights by itself (its WeightBiasQuantization); a Max in front of that Q prevents it.
 """
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +30,7 @@ from onnx import helper, numpy_helper
 
 from edge.compress.export import finish
 from edge.compress.quantize import InputRange, LayerRange
-from edge.deploy.onnx_graph import attribute
+from edge.deploy.onnx_graph import FLOAT_PARTS, attribute, stored_float_parts
 from edge.deploy.rules_tensorrt import worth_int8
 
 MOVES_DATA = ("Concat", "Flatten", "MaxPool", "Reshape", "Transpose")
@@ -38,6 +44,7 @@ class Placement:
     weights_as_int8: bool  # stored as int8 with a DQ; otherwise as float with Q and DQ
     bias_as_int32: bool
     relu_as_max: bool  # behind a layer whose output stays float
+    hands_on_integers: bool  # an integer layer, too, whose reader stays in float on purpose
     channels_last: bool  # flatten (C, T) features in the order (T, C), in which integer convolutions leave them
     quantizes: Callable[[str, tuple[int, ...], int], bool]  # operator, weight shape, groups -> worth an integer kernel
     operators: dict[str, tuple[int, ...]]  # operator without weights -> those of its inputs that are quantized
@@ -53,6 +60,7 @@ PLACEMENTS = {
         weights_as_int8=True,
         bias_as_int32=True,
         relu_as_max=True,
+        hands_on_integers=True,
         channels_last=True,
         quantizes=_always,
         operators={"Add": (0, 1), "GlobalAveragePool": (0,)},
@@ -62,6 +70,7 @@ PLACEMENTS = {
         weights_as_int8=False,
         bias_as_int32=False,
         relu_as_max=False,
+        hands_on_integers=False,
         channels_last=False,
         quantizes=worth_int8,
         operators={"Add": (1,), "GlobalAveragePool": ()},
@@ -78,11 +87,18 @@ class Step:
     kind: type[np.uint8] | type[np.int8]
 
 
-def place(model: onnx.ModelProto, ranges: Mapping[str, InputRange], target: str) -> onnx.ModelProto:
-    """A copy of the float graph `model` with the Q/DQ pairs of `target`; ValueError if a layer is not in the graph."""
+def place(
+    model: onnx.ModelProto, ranges: Mapping[str, InputRange], target: str, excluded: Collection[str] = ()
+) -> onnx.ModelProto:
+    """A copy of the float graph `model` with the Q/DQ pairs of `target`; ValueError if a layer is not in the graph.
+
+    The layers `excluded` stay in float, whatever ranges they have, and are declared as FLOAT_PARTS.
+    """
     placement = PLACEMENTS[target]
     surgery = Surgery(model)
     for name, limits in ranges.items():
+        if name in excluded:
+            continue
         step = activation_step(limits, placement)
         if not isinstance(limits, LayerRange):
             node, port = surgery.operator(name)
@@ -101,6 +117,14 @@ def place(model: onnx.ModelProto, ranges: Mapping[str, InputRange], target: str)
             surgery.quantize_bias(node, step.scale * limits.weight_scale)
         if placement.relu_as_max:
             surgery.relu_to_max(node)
+    for name in excluded:
+        node = surgery.layer(name)
+        if placement.hands_on_integers and name in ranges and surgery.is_integers(node.input[0]):
+            if placement.channels_last:
+                surgery.flatten_channels_last(node)
+            surgery.quantize_input(node, activation_step(ranges[name], placement))
+            surgery.keep_from_quantizer(node)
+    surgery.declare_float(excluded)
     surgery.drop_dead()
     surgery.drop_relus()
     return surgery.finish()
@@ -128,6 +152,7 @@ class Surgery:
             for value in self.model.graph.value_info
         }
         self.quantized: dict[str, tuple[str, Step]] = {}  # float tensor -> its integers and their step
+        self.needed: set[str] = set()  # outputs of ReLUs that stay
 
     def layer(self, name: str) -> onnx.NodeProto:
         """The node whose weight is `name`.weight."""
@@ -175,6 +200,28 @@ class Surgery:
         parts = len(producer.input) if producer.op_type == "Concat" else 1
         return self.move(producer, [self.integers(part, step) for part in producer.input[:parts]], step)
 
+    def is_integers(self, tensor: str) -> bool:
+        """Whether another layer reads `tensor` quantized, or what makes it, before a ReLU, computes in integers."""
+        if tensor in self.quantized:
+            return True
+        node = self.producer(tensor)
+        if node is not None and node.op_type in MOVES_DATA:
+            return any(map(self.is_integers, node.input if node.op_type == "Concat" else node.input[:1]))
+        while node is not None and node.op_type in ("Relu", "Max"):
+            node = self.producer(node.input[0])
+        if node is None:
+            return False
+        data_and_weight = node.input[: 2 if node.op_type in ("Conv", "Gemm") else 1]
+        sources = [self.producer(name) for name in data_and_weight]
+        return all(each is not None and each.op_type == "DequantizeLinear" for each in sources)
+
+    def declare_float(self, names: Collection[str]) -> None:
+        """Add `names` to the parts that the graph declares as float on purpose."""
+        if names:
+            parts = [*dict.fromkeys([*stored_float_parts(self.model), *sorted(names)])]
+            kept = {entry.key: entry.value for entry in self.model.metadata_props}
+            helper.set_model_props(self.model, kept | {FLOAT_PARTS: json.dumps(parts)})
+
     def quantize(self, tensor: str, step: Step) -> str:
         """Q behind `tensor`, once for all its readers."""
         if tensor in self.quantized:
@@ -194,6 +241,8 @@ class Surgery:
         for tensor, (_, step) in self.quantized.items():
             relu = self.producer(tensor)
             cuts_off = step.kind is np.uint8 and step.zero_point == 0
+            if tensor in self.needed:
+                continue
             if cuts_off and relu is not None and relu.op_type in ("Relu", "Max") and self.readers(tensor) == 1:
                 (q,) = (node for node in self.nodes if tensor in node.input)
                 if q.op_type == "QuantizeLinear":
@@ -267,6 +316,17 @@ class Surgery:
             self.initializers["zero"] = np.zeros((), np.float32)
             new = helper.make_node("Max", [relu.input[0], "zero"], list(relu.output), relu.name)
             self.nodes[self.nodes.index(relu)] = new
+
+    def keep_from_quantizer(self, node: onnx.NodeProto) -> None:
+        """Let a Max stand between `node` and a Q behind it: its ReLU, or one that changes nothing."""
+        self.relu_to_max(node)
+        readers = [each for each in self.nodes if node.output[0] in each.input]
+        self.needed.update(each.output[0] for each in readers if each.op_type == "Max")
+        for q in [each for each in readers if each.op_type == "QuantizeLinear"]:
+            self.initializers["lowest"] = np.asarray(np.finfo(np.float32).min)
+            same = f"{node.output[0]}.same"
+            self.insert_before(q, helper.make_node("Max", [node.output[0], "lowest"], [same], same))
+            q.input[0] = same
 
     def parameters(self, tensor: str, scale: npt.ArrayLike, zero_point: npt.ArrayLike) -> tuple[str, str]:
         """Initializers for scale and zero point of `tensor`."""

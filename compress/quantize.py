@@ -16,7 +16,7 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,7 +129,8 @@ class LayerQuantizers:
 
 
 def layer_quantizers(quantized: nn.Module, sample: Tensor) -> dict[str, LayerQuantizers]:
-    """The quantizers of each quantized layer by its module name, found by walking NNCF's graph upwards.
+    """The quantizers of each quantized layer by its module name, found by walking NNCF's graph upwards; of a layer that
+    was excluded (`leave_in_float`) the one of its input, if it has kept that.
 
     An operator without weights has one entry for each of its inputs that is quantized: `layer1_0.add.0` is the branch
     and `layer1_0.add.1` the shortcut.
@@ -146,6 +147,9 @@ def layer_quantizers(quantized: nn.Module, sample: Tensor) -> dict[str, LayerQua
             node = _walk_up(into, sources[0])
             of_input, of_weight = (_quantizer(modules, into, each) for each in (node, sources[1]))
             found[layer] = LayerQuantizers(of_input, of_weight, _behind_relu(into, node))
+        elif kind in LAYERS and layer in getattr(quantized, "excluded", ()):
+            if (above := _quantizer_above(into, sources[0])) is not None:
+                found[layer] = LayerQuantizers(_quantizer(modules, into, above), None, _behind_relu(into, above))
         elif kind in OPERATORS:
             for port, source in sorted(sources.items()):
                 if (above := _quantizer_above(into, source)) is not None:
@@ -165,6 +169,17 @@ def layer_ranges(quantized: nn.Module, sample: Tensor) -> dict[str, InputRange]:
             limits = layer.weight.scale.detach().abs().flatten().tolist()
             ranges[name] = LayerRange(limit, layer.non_negative, limits[0] if len(limits) == 1 else tuple(limits))
     return ranges
+
+
+def leave_in_float(quantized: nn.Module, sample: Tensor, names: Collection[str], kept: Collection[str]) -> None:
+    """From now on the layers `names` compute in float; those also in `kept` still read their input on its grid."""
+    layers = layer_quantizers(quantized, sample)
+    needed = [each.activation for name, each in layers.items() if name not in names or name in kept]
+    for name in names:
+        layers[name].weight.disable_quantization()
+        if not any(layers[name].activation is other for other in needed):
+            layers[name].activation.disable_quantization()
+    quantized.excluded = tuple(sorted(names))  # type: ignore[assignment]  # torch types every attribute as a tensor
 
 
 @contextlib.contextmanager

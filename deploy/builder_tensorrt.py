@@ -10,6 +10,9 @@ networks get no flags: FP16 is in the graph (edge.deploy.half). FP32 means FP32,
 
 A warning of the parser about types is an error. A uint8 graph gives one: it is read as int8, which clips half of each
 range. It has nothing to say about a good graph.
+
+Where the graph declares sparse layers, TensorRT may use kernels for 2:4 sparsity (flag SPARSE_WEIGHTS). It takes them
+only where they are faster; what it says about that is handed on.
 """
 
 import re
@@ -22,6 +25,7 @@ from typing import Any
 from edge.deploy import dla, timing_cache
 from edge.deploy.onnx_file import read_onnx
 from edge.deploy.progress import Progress, monitor
+from edge.deploy.sparsity import PATTERN, SPARSE_LAYERS
 from edge.deploy.tensorrt_api import Api, Messages, load
 from edge.errors import FitError, InputError
 
@@ -89,6 +93,7 @@ class BuildResult:
     workspace_mb: int | None
     warnings: tuple[str, ...]  # of parser and builder, none about types
     on_gpu: tuple[str, ...]  # layers that were meant for the DLA and run on the GPU
+    sparsity: tuple[str, ...] = ()  # of a graph with sparse layers: what became of them
 
     def to_json(self) -> dict[str, Any]:
         """All but the plan."""
@@ -105,7 +110,8 @@ def build(
 ) -> BuildResult:
     """Parse and compile `graph` with the module `backend`.
 
-    `notify` gets a line for each thing that is not as asked: a smaller workspace, a layer that leaves the DLA.
+    `notify` gets a line for each thing that is not as asked (a smaller workspace, a layer that leaves the DLA), and
+    what becomes of sparse layers.
     InputError with NVIDIA's message if the graph is refused or its types would be changed; BackendMissing if the module
     is missing, or onnx where FP16 must be written into the graph; FitError if this machine cannot build it.
     """
@@ -131,9 +137,11 @@ def build(
             )
         notify(f"out of memory while building {graph.name}; trying again with {smaller} MiB of workspace")
         workspace = smaller
+    for line in (sparsity := attempt.sparsity()):
+        notify(line)
     return BuildResult(
         plan, api.label, "strongly" if strong else "weakly", time.perf_counter() - start, attempt.capabilities,
-        workspace, messages.of(api.trt.ILogger.WARNING), attempt.on_gpu,
+        workspace, messages.of(api.trt.ILogger.WARNING), attempt.on_gpu, sparsity,
     )  # fmt: skip
 
 
@@ -144,9 +152,14 @@ def _typed(graph: Path, precision: str, strong: bool) -> bytes:
     if quantized != (precision == "int8"):
         found = "has Q/DQ pairs" if quantized else "has no Q/DQ pairs"
         raise InputError(f"{graph} {found} and cannot be built in {precision}; take the bundle's other graph")
+    from edge.deploy.half import HALF, half_graph
+
+    if HALF.encode() in data:
+        if strong and precision == "fp16":
+            return data
+        raise InputError(f"{graph} has FP16 inside, for strongly typed networks alone; take the bundle's fp32 graph")
     if not strong or precision == "fp32":
         return data
-    from edge.deploy.half import half_graph
     from edge.deploy.onnx_graph import load_graph
 
     return bytes(half_graph(load_graph(graph)).SerializeToString())
@@ -163,9 +176,11 @@ class _Attempt:
         self.workspace_mb, self.messages, self.notify, self.progress = workspace_mb, messages, notify, progress
         self.capabilities: tuple[str, ...] = ()
         self.on_gpu: tuple[str, ...] = ()
+        self.sparse = False
 
     def build(self, data: bytes) -> bytes | None:
         """The plan, or None if the builder failed."""
+        self.sparse = SPARSE_LAYERS.encode() in data  # a key of the metadata stands in the file as it is
         trt, logger = self.api.trt, self.api.logger(self.messages)
         builder = _made(trt.Builder, logger, self)
         network = builder.create_network(self._network_flags())
@@ -189,6 +204,18 @@ class _Attempt:
     def errors(self) -> str:
         """What TensorRT logged as an error."""
         return "; ".join(self.messages.of(self.api.trt.ILogger.ERROR)) or "it does not say why"
+
+    def sparsity(self) -> tuple[str, ...]:
+        """What became of the sparse layers; nothing for a graph without."""
+        if not self.sparse:
+            return ()
+        if not self._has_sparse_kernels():
+            return (f"{self.api.label} has no kernels for {PATTERN} sparsity: it computes with the zeros",)
+        said = tuple(text for text in self.messages.of(self.api.trt.ILogger.INFO) if "sparsity" in text.lower())
+        return said or (f"{PATTERN} sparsity: {self.api.label} may use sparse kernels; it does not say where it does",)
+
+    def _has_sparse_kernels(self) -> bool:
+        return "SPARSE_WEIGHTS" in self.api.trt.BuilderFlag.__members__
 
     def _network_flags(self) -> int:
         flags, bits = self.api.trt.NetworkDefinitionCreationFlag, 0
@@ -222,6 +249,8 @@ class _Attempt:
             if options.precision == "int8":
                 config.set_flag(trt.BuilderFlag.INT8)
             keep_ends_in_fp32(trt, network, config)
+        if self.sparse and self._has_sparse_kernels():
+            config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
         if self.api.rtx:
             self.capabilities = _target(trt, config)
         if options.dla is not None:

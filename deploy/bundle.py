@@ -2,6 +2,7 @@
 
     card.json                 what goes in, what comes out, where it comes from (edge.card)
     model.fp32.onnx           the float graph
+    model.fp16.onnx           the same with FP16 inside, if the bundle was built in FP16
     model.int8.tensorrt.onnx  INT8 for TensorRT, if the bundle has it
     model.int8.cpu.onnx       INT8 for ONNX Runtime, if the bundle has it
     golden.npz                "input" (n, *shape of the modality) float32 raw sensor values, NaN = missing; per graph
@@ -50,10 +51,12 @@ class Bundle:
         return list(self.card["properties"]["edge:failed_gates"])
 
     def graph_for(self, precision: str, placement: str = "cpu") -> Path:
-        """The graph of a precision, "fp32" or "int8"; `placement` "cpu" or "tensorrt" tells the INT8 graphs apart."""
-        if precision not in ("fp32", "int8"):
-            raise InputError(f"the precision {precision!r} is not known; use fp32 or int8")
-        key = precision if precision == "fp32" else _INT8[placement]
+        """The graph of a precision, "fp32", "fp16" or "int8"; `placement` "cpu" or "tensorrt" tells the INT8 graphs
+        apart.
+        """
+        if precision not in ("fp32", "fp16", "int8"):
+            raise InputError(f"the precision {precision!r} is not known; use fp32, fp16 or int8")
+        key = _INT8[placement] if precision == "int8" else precision
         if key not in self.graphs:
             raise InputError(f"{self.folder} has no graph {key}; it has {', '.join(self.graphs)}")
         return self.graphs[key]

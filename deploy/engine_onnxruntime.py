@@ -85,7 +85,7 @@ def _runtime() -> Any:
     except ImportError as error:
         raise BackendMissing(f"onnxruntime is not installed ({error}); pip install 'edge-colearn[cpu]'") from None
     if hasattr(onnxruntime, "disable_telemetry_events"):
-        onnxruntime.disable_telemetry_events()  # it sends something on Windows only
+        onnxruntime.disable_telemetry_events()  # the older switch, for Windows; edge/__init__.py sets the newer one
     return onnxruntime
 
 

@@ -10,6 +10,8 @@ FP16 has too few digits left, it becomes 2^-16. FP16 scales came with opset 19
 (https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html); a graph of an older one is converted.
 """
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 _LAYERS = (*WEIGHTED, "GRU", "LSTM", "RNN")
 _OPSET = 19
 SMALLEST_SCALE = np.float16(2.0**-16)  # rounding to FP16 changes a scale from here on by at most 1/512
+LARGEST = float(np.finfo(np.float16).max)
+HALF = "edge.half"  # key in the metadata of a graph with FP16 inside; it stands in the file as it is
 _FP32_INPUTS = {"Resize": (1, 2)}  # operator -> inputs that have to be FP32
 
 
@@ -44,11 +48,37 @@ def half_graph(model: "ModelProto") -> "ModelProto":
     del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
     model.graph.node.extend(nodes)
     model.graph.initializer.extend([*kept, *converted.constants()])
+    model.metadata_props.add(key=HALF, value="float16")
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise InputError(f"the graph has no form in FP16: {' '.join(str(error).split())}") from None
     return model
+
+
+def largest_inside(half: "ModelProto", inputs: dict[str, npt.NDArray[np.float32]]) -> float:
+    """The largest absolute value that a tensor in FP16 takes for `inputs`; infinite if one overflows.
+
+    ONNX Runtime computes FP16 operators in FP32 on most processors and rounds what it hands out: so every tensor is
+    asked for, and one that FP16 cannot hold is seen.
+    """
+    import onnx
+
+    from edge.deploy.engine_onnxruntime import open_graph
+
+    asked = onnx.ModelProto()
+    asked.CopyFrom(half)
+    types = _types(half)
+    given = [name for node in half.graph.node for name in node.output if types.get(name) == onnx.TensorProto.FLOAT16]
+    asked.graph.output.extend(onnx.ValueInfoProto(name=name) for name in given)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "graph.onnx")
+        onnx.save(asked, str(path))
+        engine = open_graph(path, threads=1)
+        outputs = engine.run(inputs)
+        engine.close()
+    values = (np.nan_to_num(np.abs(outputs[name]), nan=np.inf, posinf=np.inf) for name in given)
+    return float(max((each.max() for each in values if each.size), default=0.0))
 
 
 def _with_opset(model: "ModelProto") -> "ModelProto":

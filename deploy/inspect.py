@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from edge.deploy.bundle import Bundle
 from edge.deploy.onnx_graph import MOVES_DATA, PAIR, WEIGHTED, Graph, attribute, load_graph
+from edge.deploy.sparsity import GROUP, PATTERN, broken_groups, rows_of
 from edge.errors import BackendMissing
 
 
@@ -42,9 +43,10 @@ def inspect(bundle: Bundle) -> dict[str, Any]:
 def inspect_graph(path: Path) -> dict[str, Any]:
     """`opset`, `nodes`, `operators` with their counts, `layers` (those with weights) and `placement` of one ONNX file.
 
-    A layer: op, name, `input` and `weights` as the type that they are computed in, shape of the weights. A row of
-    `placement`: the operator, the tensor it stands on, the integer type, its scale and zero point (smallest and
-    largest).
+    A layer: op, name, `computes` in "int8", "float" or "float16" (", declared" if that is on purpose), `input` and
+    `weights` as the type in which they come, shape of the weights, `sparsity`
+    ("2:4" if the weights have that pattern). A row of `placement`: the operator, the tensor it stands on, the integer
+    type, its scale and zero point (smallest and largest).
     """
     graph = Graph(load_graph(path))
     return {
@@ -61,10 +63,24 @@ def _layer(graph: Graph, node: Any) -> dict[str, Any]:
     return {
         "op": node.op_type,
         "name": node.name or node.output[0],
+        "computes": _computes(graph, node),
         "input": _precision(graph, node.input[0]),
         "weights": _precision(graph, node.input[1]),
         "weight_shape": None if weights is None else list(weights.shape),
+        "sparsity": _sparsity(graph, node),
     }
+
+
+def _computes(graph: Graph, node: Any) -> str:
+    if all(graph.dequantizer(name) is not None for name in node.input[:2]):
+        return "int8"
+    kind = "float16" if _precision(graph, node.input[1]) == "float16" else "float"
+    return f"{kind}, declared" if graph.declared_float(node) else kind
+
+
+def _sparsity(graph: Graph, node: Any) -> str | None:
+    rows = rows_of(graph, node)
+    return None if rows is None or rows.shape[1] % GROUP or broken_groups(rows) else PATTERN
 
 
 def _pair(graph: Graph, node: Any) -> dict[str, Any]:
@@ -124,7 +140,7 @@ def as_text(facts: dict[str, Any]) -> str:
         if "nodes" in graph:
             counts = ", ".join(f"{count} {operator}" for operator, count in graph["operators"].items())
             lines[-1] += f", {graph['nodes']} nodes (opset {graph['opset']}): {counts}"
-            lines += _table(graph["layers"], ("op", "name", "input", "weights", "weight_shape"))
+            lines += _table(graph["layers"], ("op", "name", "computes", "input", "weights", "weight_shape", "sparsity"))
             lines += _table(graph["placement"], ("op", "of", "tensor", "dtype", "scale", "zero_point", "scales"))
     if facts["note"]:
         lines += ["", facts["note"]]

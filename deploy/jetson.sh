@@ -55,19 +55,26 @@ if [ -d wheels ]; then
 else
     stamp=online
 fi
+if has_tensorrt "$python"; then stamp="$stamp tensorrt"; fi # installed since: edge is installed again, with cuda-python
 if [ "$(cat "$venv/edge-stamp" 2>/dev/null)" != "$stamp" ] || ! "$venv/bin/python" -c 'import edge' 2>/dev/null; then
     say "installing edge into $venv"
     rm -rf "$venv"
     mkdir -p "$home"
     # --without-pip: a bare JetPack has no python3-venv, only the module. The system's packages: TensorRT is one.
     "$python" -m venv --without-pip --system-site-packages "$venv"
+    # TensorRT engines need cuda-python, which no JetPack has: CUDA 12 in JetPack 6 (Python 3.10), 13 in JetPack 7.
+    cuda=
+    if has_tensorrt "$venv/bin/python"; then
+        cuda=$("$python" -c 'import sys; print("cuda-python<13" if sys.version_info < (3, 12) else "cuda-python<14")')
+    fi
     if [ -d wheels ]; then
+        [ -f "$(echo wheels/cuda_python-*.whl)" ] || cuda=
         "$venv/bin/python" "$(echo wheels/pip-*.whl)/pip" install --quiet --disable-pip-version-check --no-index \
-            --find-links wheels 'edge-colearn[cpu]'
+            --find-links wheels 'edge-colearn[cpu]' ${cuda:+"$cuda"}
     else
         "$venv/bin/python" -m pip --version >/dev/null 2>&1 ||
             fail 5 'pip is missing: sudo apt-get install -y python3-pip, or make the pack with --wheels'
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'edge-colearn[cpu]'
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'edge-colearn[cpu]' ${cuda:+"$cuda"}
     fi
     echo "$stamp" >"$venv/edge-stamp"
 fi

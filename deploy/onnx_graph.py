@@ -27,8 +27,9 @@ MOVES_DATA = (
     "Transpose", "Unsqueeze",
 )  # fmt: skip
 
-# Key in the metadata of a graph: a JSON list of module names whose operations its encoder keeps in float on purpose
-# (train/encoders). A tensor made by such a module is called `MODULE.output` or MODULE and something behind a dot.
+# Key in the metadata of a graph: a JSON list of module names whose operations stay in float on purpose, because their
+# encoder keeps them there (train/encoders) or because they were excluded (compress/exclude.py). A tensor made by such a
+# module is called `MODULE.output` or MODULE and something behind a dot.
 FLOAT_PARTS = "edge.float_parts"
 
 
@@ -106,11 +107,14 @@ class Graph:
     @cached_property
     def float_parts(self) -> tuple[str, ...]:
         """The names of FLOAT_PARTS, with the dot behind them; InputError if they are not a list of names."""
-        stored = next((entry.value for entry in self.model.metadata_props if entry.key == FLOAT_PARTS), "[]")
-        try:
-            return tuple(f"{name}." for name in json.loads(stored))
-        except (TypeError, ValueError):
-            raise InputError(f"the graph's metadata {FLOAT_PARTS} is {stored!r}; expected a JSON list") from None
+        return tuple(f"{name}." for name in stored_float_parts(self.model))
+
+    def declared_float(self, node: "NodeProto") -> bool:
+        """Whether `node` belongs to a part that is in float on purpose, or is the ReLU behind one."""
+        if self.float_parts and all(name.startswith(self.float_parts) for name in node.output if name):
+            return True
+        before = self.producer.get(node.input[0]) if node.op_type in ("Relu", "Max") else None
+        return before is not None and self.declared_float(before)
 
     @cached_property
     def pairs(self) -> "list[NodeProto]":
@@ -184,6 +188,15 @@ class Graph:
             step = node.op_type not in PAIR
             depth |= dict.fromkeys(node.output, step + max((depth.get(name, 0) for name in node.input), default=0))
         return depth
+
+
+def stored_float_parts(model: "ModelProto") -> list[str]:
+    """The names of FLOAT_PARTS; InputError if they are not a list of names."""
+    stored = next((entry.value for entry in model.metadata_props if entry.key == FLOAT_PARTS), "[]")
+    try:
+        return [str(name) for name in json.loads(stored)]
+    except (TypeError, ValueError):
+        raise InputError(f"the graph's metadata {FLOAT_PARTS} is {stored!r}; expected a JSON list") from None
 
 
 def attribute(node: "NodeProto", name: str, default: Any) -> Any:

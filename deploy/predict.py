@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from edge.deploy.bundle import Bundle
+from edge.deploy.calibrated import calibrated
 from edge.deploy.choice import graph_to_run
 from edge.deploy.engine import open_engine
 from edge.deploy.samples import Samples, read_samples
@@ -58,6 +59,7 @@ def predict(
     parts = read_samples(source, bundle.modality, batch)
     if source.suffix not in (".npy", ".npz"):  # arrays are read in no time, text and many files are not
         parts = _ahead(parts)
+    limits = calibrated(bundle.card, bundle.modality) if precision == "int8" else None
     begin = time.perf_counter()
     with (
         contextlib.closing(open_engine(graph, backend=backend, threads=threads)) as engine,
@@ -66,6 +68,8 @@ def predict(
 
         def answers() -> Answers:
             for part in parts:
+                if limits is not None:
+                    limits.count(part.values)
                 yield part, engine.run({bundle.modality.name: part.values})["prediction"]
                 if progress is not None:
                     progress(part.size)
@@ -79,6 +83,7 @@ def predict(
         "precision": precision,
         "seconds": time.perf_counter() - begin,
         "failed_gates": bundle.failed_gates,
+        "outside_calibration": None if limits is None else limits.to_json(),
     }
 
 

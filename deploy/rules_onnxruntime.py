@@ -16,6 +16,7 @@ from edge.deploy.onnx_graph import Finding, Graph, load_graph
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
+_INTEGERS = ("QLinear", "QGemm")
 _FLOATS = ("float16", "float32", "float64")
 _FIX = "see what fuses: zero point 0 of uint8 behind a ReLU, int8 weights, int32 bias at a float output, no Flatten"
 
@@ -23,11 +24,12 @@ _FIX = "see what fuses: zero point 0 of uint8 behind a ReLU, int8 weights, int32
 def check_fused(graph: "Path | ModelProto") -> list[Finding]:
     """What ONNX Runtime would compute in float between the first QuantizeLinear and the last DequantizeLinear (or the
     last QGemm, which can give floats itself); empty if all of it runs in integers on this processor. What the graph
-    declares as float on purpose (FLOAT_PARTS: the softmax of an attention, a LayerNorm) is passed over, a layer that
-    dequantizes its weights never.
+    declares as float on purpose (FLOAT_PARTS: the softmax of an attention, a LayerNorm, an excluded layer) is passed
+    over, a layer that dequantizes its weights never.
 
     Rules: "float", a node in that stretch has float activations, or a layer dequantizes its weights in every run;
-    "integers", no layer is computed in integers. InputError and BackendMissing as in `load_graph`.
+    "declared", a layer that is declared as float runs in integers; "integers", no layer is computed in integers.
+    InputError and BackendMissing as in `load_graph`.
     """
     with tempfile.TemporaryDirectory() as name:
         source, optimized = Path(name, "graph.onnx"), Path(name, "optimized.onnx")
@@ -36,22 +38,39 @@ def check_fused(graph: "Path | ModelProto") -> list[Finding]:
         optimized_model(source, optimized)
         view = Graph(load_graph(optimized))
         types = _types(view.model, Path(name))
-    findings, declared = [], Graph(given).float_parts
+    findings, exported = [], Graph(given)
     stretch = _reached(view, "QuantizeLinear") & _reached(view, "DequantizeLinear", "QGemm", backward=True)
     for at, node in enumerate(view.nodes):
+        if exported.float_parts and node.name.startswith(exported.float_parts) and node.op_type.startswith(_INTEGERS):
+            problem = f"{node.op_type} computes in integers what is declared as float"
+            fix = "let no DequantizeLinear and QuantizeLinear stand right around it: the runtime quantizes it then"
+            findings.append(Finding("declared", view.name(node), problem, fix))
         floats = [name for name in _activations(view, node) if types[name] in _FLOATS]
         if _dequantizes_weights(view, node):
             problem = f"{node.op_type} computes in float and dequantizes its weights in every run"
             findings.append(Finding("float", view.name(node), problem, _FIX))
-        elif declared and all(name.startswith(declared) for name in node.output if name):
-            continue  # the runtime renames nodes that it fuses, but not what they give
+        elif exported.float_parts and _declared(view, exported, node):
+            continue
         elif at in stretch and floats and _counts(view, node):
             problem = f"{node.op_type} computes in float between quantized layers ({', '.join(floats)})"
             findings.append(Finding("float", view.name(node), problem, _FIX))
-    if not any(node.op_type.startswith(("QLinear", "QGemm")) for node in view.nodes):
+    if not any(node.op_type.startswith(_INTEGERS) for node in view.nodes):
         fix = "quantize the inputs and weights of its Conv and Gemm layers"
         findings.append(Finding("integers", view.model.graph.name, "no layer is computed in integers", fix))
     return findings
+
+
+def _declared(view: Graph, exported: Graph, node: "NodeProto") -> bool:
+    """Whether `node` does what is declared as float. The runtime renames nodes that it fuses, but not what they give; a
+    tensor that it adds (a layout that its float kernels like) belongs to what reads it.
+    """
+    for name in filter(None, node.output):
+        if (source := exported.producer.get(name)) is not None:
+            if not exported.declared_float(source):
+                return False
+        elif not view.readers.get(name) or not all(_declared(view, exported, each) for each in view.readers[name]):
+            return False
+    return True
 
 
 def _activations(view: Graph, node: "NodeProto") -> list[str]:

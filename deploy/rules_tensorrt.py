@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.deploy.onnx_graph import MOVES_DATA, PAIR, WEIGHTED, Finding, Graph, attribute, load_graph
+from edge.deploy.sparsity import check_sparse
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -239,6 +240,9 @@ def check_left_in_float(graph: Graph) -> Iterator[Finding]:
         if not worth_int8(node.op_type, shape, attribute(node, "group", 1)):
             problem = f"its weight {list(shape)} has fewer than {SMALLEST} channels on one side"
             yield Finding("R11", graph.name(node), problem, "leave this layer in float (worth_int8)")
+        elif graph.declared_float(node):
+            problem = "the graph declares it as float on purpose, and it is quantized"
+            yield Finding("R11", graph.name(node), problem, "let it read the tensors in front of the Q")
         elif not graph.leads_to_weighted(node):
             yield Finding("R11", graph.name(node), "it is the output layer and is quantized", "leave the head in float")
 
@@ -362,7 +366,7 @@ RULES = (
          "TensorRT, tensorflow-quantization, add_custom_qdq_cases.md", check=check_residual),
     Rule("R9", "the inputs of a Concat share one scale", f"{_MODELOPT}, concat_elimination", check=check_concat),
     Rule("R10", "batch normalization is folded", "Ultralytics, fuse_conv_and_bn", check=check_batch_norm),
-    Rule("R11", "nonlinear functions, layers with few channels and the output layer stay in float",
+    Rule("R11", "nonlinear functions, layers with few channels, the output layer and what is declared stay in float",
          f"{_MODELOPT}, graph_utils.py", check=check_left_in_float),
     Rule("R12", "a LayerNormalization behind an INT8 Conv has Q/DQ on its input",
          f"{_MODELOPT}, find_conv_to_layernorm_nodes", check=check_norm_behind_conv),
@@ -374,6 +378,8 @@ RULES = (
     Rule("R18", "the engine has INT8 kernels and is not slower than FP16", "edge bench", "measurement"),
     Rule("R19", "only the batch axis of an input is free", "NvInfer.h, DLA", check=check_batch_axis),
     Rule("R20", "the engine agrees with ONNX Runtime within 5e-3", _MIGRATION, "measurement"),
+    Rule("sparse", "layers that are declared as sparse have the pattern 2:4 along their inputs",
+         "TensorRT developer guide, Sparsity", check=check_sparse),
     Rule("domain", "only operators of the ONNX standard, no control flow", _DOMAIN, check=check_domain),
     Rule("leftovers", "no Identity, Dropout or FakeQuantize", _DOMAIN, check=check_leftovers),
     Rule("finite", "no weight is NaN", "edge", check=check_finite),

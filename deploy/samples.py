@@ -9,6 +9,7 @@ Values are what the sensor gives, NaN = missing. Integers and other floats are c
 """
 
 import csv
+import itertools
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ import numpy as np
 
 from edge.errors import InputError
 from edge.sensors import Modality
+
+_SMALL = 2**20  # bytes; a folder's many small files are read at once, which takes half the time of mapping them
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ def csv_columns(modality: Modality) -> list[str]:
 
 def _npy(path: Path, modality: Modality, batch: int) -> Iterator[Samples]:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        small = path.stat().st_size <= _SMALL
+        array = np.load(path, mmap_mode=None if small else "r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise InputError(f"{path} is not a whole .npy file: {error}") from None
     samples = _count(path, array.shape, array.dtype, modality)
@@ -153,29 +157,75 @@ def _count(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], modality: M
 
 
 def _csv(path: Path, modality: Modality, batch: int) -> Iterator[Samples]:
-    wanted = csv_columns(modality)
+    """Numbers through numpy's parser as long as the file is plain, the rest, and what is wrong, cell by cell."""
+    done = 0
     with open(path, newline="", encoding="utf-8-sig") as file:
-        read = [0]
-        reader = csv.reader(_counting(file, read))
         try:
+            reader = csv.reader(file)
             header = next(reader, [])
-            places, kept = _places(path, header, wanted)
-            rows: list[list[str]] = []
-            for row in reader:
-                if len(row) != len(header):
-                    raise InputError(f"{path}, line {reader.line_num}: {len(row)} cells; the header has {len(header)}")
-                rows.append(row)
-                if len(rows) == batch:
-                    yield _table(path, rows, places, kept, modality, reader.line_num, read)
-                    rows = []
-            if rows:
-                yield _table(path, rows, places, kept, modality, reader.line_num, read)
+            done = reader.line_num
+            places, kept = _places(path, header, csv_columns(modality))
+            while lines := list(itertools.islice(file, batch)):
+                part = _plain(lines, len(header), places, kept, modality)
+                if part is None:
+                    yield from _cell_by_cell(path, itertools.chain(lines, file), done, header, modality, batch)
+                    return
+                yield part
+                done += len(lines)
         except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{path}, line {reader.line_num}: {error}") from None
+            raise InputError(f"{path}, after line {done}: {error}") from None
 
 
-def _counting(file: IO[str], read: list[int]) -> Iterator[str]:
-    for line in file:
+def _plain(
+    lines: list[str], columns: int, places: list[int], kept: dict[str, int], modality: Modality
+) -> Samples | None:
+    """Lines without quotes, with a number or nothing in each cell; None for others. Half the time of `_table`."""
+    if columns == 1 or any('"' in line or line.count(",") != columns - 1 for line in lines):
+        return None  # of one column, a blank line would be skipped
+    bare = [line.rstrip("\r\n") for line in lines]
+    try:
+        used = places if kept else None  # without a choice numpy is faster
+        values = np.loadtxt(map(_filled, bare), np.float32, comments=None, delimiter=",", usecols=used, ndmin=2)
+        values = values if kept else values.take(places, axis=1)
+    except ValueError:
+        return None
+    cells = [line.split(",") for line in bare] if kept else []
+    extras = {name: list(map(itemgetter(place), cells)) for name, place in kept.items()}
+    return Samples(values.reshape(-1, *modality.shape), extras, sum(map(len, lines)))
+
+
+def _filled(line: str) -> str:
+    """An empty cell is a missing value."""
+    if ",," in line or line.startswith(",") or line.endswith(","):
+        return ",".join(cell or "nan" for cell in line.split(","))
+    return line
+
+
+def _cell_by_cell(
+    path: Path, lines: Iterator[str], before: int, header: list[str], modality: Modality, batch: int
+) -> Iterator[Samples]:
+    """All that a table may be; `before`: lines that were read already."""
+    places, kept = _places(path, header, csv_columns(modality))
+    read = [0]
+    reader = csv.reader(_counting(lines, read))
+    rows: list[list[str]] = []
+    try:
+        for row in reader:
+            if len(row) != len(header):
+                line = before + reader.line_num
+                raise InputError(f"{path}, line {line}: {len(row)} cells; the header has {len(header)}")
+            rows.append(row)
+            if len(rows) == batch:
+                yield _table(path, rows, places, kept, modality, before + reader.line_num, read)
+                rows = []
+        if rows:
+            yield _table(path, rows, places, kept, modality, before + reader.line_num, read)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path}, line {before + reader.line_num}: {error}") from None
+
+
+def _counting(lines: Iterator[str], read: list[int]) -> Iterator[str]:
+    for line in lines:
         read[0] += len(line)
         yield line
 

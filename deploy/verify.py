@@ -9,10 +9,10 @@ Checks, in this order:
     batch <graph>     one sample at a time gives the same as all at once
     gates             the build passed all of its gates
 
-Tolerances. FP32: 1e-4 of the largest recorded output; other kernels add in another order. INT8: kernels of another
-processor round differently and a step of a code moves a probability, so what counts is the decision: at least 99 % of
-the classes (or labels) equal; regression: root mean square difference at most 1 % of the recorded outputs' standard
-deviation.
+Tolerances. FP32: 1e-4 of the largest recorded output; other kernels add in another order. INT8 and FP16: kernels of
+another processor round differently and a step of a code moves a probability, so what counts is the decision: at least
+99 % of the classes (or labels) equal; regression: root mean square difference at most 1 % of the recorded outputs'
+standard deviation.
 """
 
 import contextlib
@@ -53,6 +53,9 @@ def verify(bundle: Bundle, backend: str = "onnxruntime") -> list[Check]:
     for key, path in bundle.graphs.items():
         if key == "int8.cpu" and placement_of(backend) != "cpu":
             checks.append(Check(f"load {key}", None, "it is for ONNX Runtime"))
+            continue
+        if key == "fp16" and placement_of(backend) == "tensorrt":
+            checks.append(Check(f"load {key}", None, "`edge engine` builds and tests FP16"))
             continue
         with contextlib.closing(open_engine(path, backend=backend)) as engine:
             checks.append(_load(bundle, key, engine))

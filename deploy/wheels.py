@@ -2,7 +2,7 @@
 
 `pip download` chooses by the other machine's Python and platform; edge's own wheel is built from the sources that this
 edge runs from, or fetched when it was installed from an index. pip's own wheel comes along, for a JetPack without
-python3-venv and python3-pip.
+python3-venv and python3-pip, and cuda-python, which a TensorRT engine needs and no JetPack has.
 """
 
 import re
@@ -19,6 +19,9 @@ _PYTHON = re.compile(r"3\.\d{1,2}")
 _PLATFORM = re.compile(r"manylinux_2_(\d{1,2})_(aarch64|x86_64)")
 # glibc 2.17 is the oldest of any manylinux wheel for aarch64 (PEP 599, PEP 600).
 _OLDEST_GLIBC = 17
+# Which CUDA a board has is told by its Python: 12 with JetPack 6 (Ubuntu 22.04), 13 with JetPack 7 (Ubuntu 24.04).
+# https://developer.nvidia.com/embedded/jetpack-archive ; the wheels for aarch64 need glibc 2.28 at most.
+_JETPACK_CUDA = {"3.10": "cuda-python>=12.6,<13", "3.12": "cuda-python>=13,<14"}
 _NOT_SOURCE = (".*", "build", "dist", "runs", "tests", "shared", "__pycache__", "*.egg-info", "*.onnx", "*.np[yz]")
 
 
@@ -51,9 +54,15 @@ class Device:
             f"manylinux2014_{machine}",
         ]
 
+    @property
+    def cuda(self) -> list[str]:
+        """What to ask pip for where the device may be a Jetson; nothing for other machines."""
+        jetson = "manylinux_2_28_aarch64" in self.platforms
+        return [_JETPACK_CUDA[self.python]] if jetson and self.python in _JETPACK_CUDA else []
+
 
 def collect_wheels(folder: Path, device: Device) -> list[Path]:
-    """Put the wheels of edge with ONNX Runtime, and pip's own, for `device` into `folder`; return them.
+    """Put the wheels of edge with ONNX Runtime, pip's own and a Jetson's cuda-python into `folder`; return them.
 
     BackendMissing: no pip here. InputError: pip finds no wheel (its own words), e.g. without a network.
     """
@@ -63,7 +72,7 @@ def collect_wheels(folder: Path, device: Device) -> list[Path]:
     platforms = [word for platform in device.platforms for word in ("--platform", platform)]
     _pip(
         "download", "--only-binary=:all:", "--implementation", "cp", "--python-version", device.python, *platforms,
-        "--dest", str(folder), own, "pip",
+        "--dest", str(folder), own, "pip", *device.cuda,
     )  # fmt: skip
     return sorted(folder.glob("*.whl"))
 

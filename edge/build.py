@@ -12,7 +12,19 @@ import numpy.typing as npt
 
 from edge.errors import BackendMissing, GateError, InputError
 from edge.files import replacing
-from edge.gates import FOLDING, at_most, choose, compile_gates, cost_gates, drop_gate, parity_gate, placement_gates
+from edge.gates import (
+    FOLDING,
+    at_most,
+    choose,
+    class_gates,
+    compile_gates,
+    cost_gates,
+    drop_gate,
+    half_gate,
+    parity_gate,
+    placement_gates,
+    sparsity_gates,
+)
 from edge.metrics import score
 from edge.recipe import CO_LEARNED, Recipe
 from edge.target import CPU, bundle_name, default_precision, next_command, target_named
@@ -54,16 +66,18 @@ def build(
 ) -> Built:
     """Build the bundle of one student; every stage that is there and still fits is used again.
 
-    `precision`: fp32, int8 or auto, for a board also fp16; None takes the target's default. auto decides for the
-    fastest that keeps the accuracy: on a CPU now, for a board there. An encoder that has no INT8 form is built without,
-    and a warning in the report says so. InputError before anything is trained if modality or target is not known.
+    A student narrower than the full one (`recipe.width`) is a run of its own, RUN/width-W, and learns from the full
+    students in RUN. `precision`: fp32, int8 or auto, for a board also fp16; None takes the target's default. auto
+    decides for the fastest that keeps the accuracy: on a CPU now, for a board there. An encoder that has no INT8 form
+    is built without, and a warning in the report says so. InputError before anything is trained if modality or target
+    is not known.
     """
     from edge.benchmarks.report import read_report
     from edge.compress.graphs import folding
     from edge.deploy.bundle import open_bundle
-    from edge.stages import check_run, open_data, train_single
+    from edge.stages import check_run, open_data, train_single, train_students
     from edge.train.encoders import no_int8
-    from edge.train.training import check_modality, choose_modalities, train
+    from edge.train.training import check_modality, choose_modalities
 
     if recipe.method not in CO_LEARNED:
         raise InputError(
@@ -80,9 +94,16 @@ def build(
     if precision in WITH_INT8 and (reason := no_int8(data.modalities[modality], recipe.model)):
         instead = "fp32" if recipe.target == CPU else "fp16"
         precision, doubts = instead, [f"{reason}; it is built in {instead.upper()}"]
-    trained = train(data, recipe, run / "train" / recipe.method, resume=not force)
+    trained, recipe, run = train_students(data, recipe, run, resume=not force)
     single = train_single(data, recipe, modality, run, resume=not force)
     compressed = _compress(data, trained, recipe, run, force) if precision in WITH_INT8 else None
+    if recipe.compression.sparsity and not (compressed and compressed.students[modality].sparse):
+        why = "no layer is of a size that sparse kernels take" if compressed else "it comes with INT8 fine-tuning"
+        doubts.append(f"This bundle has no {recipe.compression.sparsity} sparsity: {why}.")
+    if (recipe.compression.exclude or recipe.compression.mixed) and not compressed:
+        doubts.append("Nothing was left in float by --exclude or --mixed: this bundle has no INT8 graph.")
+    elif recipe.compression.mixed and compressed and not compressed.students[modality].excluded:
+        doubts.append("--mixed left all layers in INT8: none whose damage is beyond doubt fits the latency budget.")
     saved = folding(trained, modality)
     folder = run / "bundles" / bundle_name(modality, precision, recipe.target)
     mark = _fingerprint(recipe, trained, single, compressed, precision)
@@ -128,15 +149,16 @@ class Builder:
             single = graphs.pop("single")
             predictions = {key: _predict(path, self.modality, inputs) for key, path in graphs.items()}
             rows = self.measure(graphs, single, inputs, target, groups)
+            worst = self.worst_class(predictions, target, groups)
             use = self.decide(rows)
             following = next_command(folder, self.modality, self.precision, self.recipe.target)
             report = make_report(
                 dataset=self.data.name, modality=self.modality, task=self.data.task, protocol=self.protocol(),
-                results=rows, gates=self.gates(graphs, inputs, predictions, target, rows), command=command,
-                warnings=[*self.doubts, *use["why"]], following=following,
+                results=rows, gates=self.gates(graphs, inputs, predictions, target, rows, worst), command=command,
+                warnings=[*self.doubts, *use["why"]], following=following, worst_class=worst,
             )  # fmt: skip
             golden = self.golden(graphs)
-            card = self.card(rows, mark)
+            card = self.card(graphs, rows, mark)
             card["properties"] |= {"edge:target": self.recipe.target, "edge:precision": use, "edge:next": following}
             write_bundle(
                 folder, card=card, graphs=graphs, golden=golden,
@@ -149,8 +171,11 @@ class Builder:
         import onnx
 
         from edge.compress.graphs import fp32_graph, int8_graphs
+        from edge.deploy.half import half_graph
 
         models = {"fp32": fp32_graph(self.trained, self.modality)}
+        if self.precision == "fp16":
+            models["fp16"] = half_graph(models["fp32"])
         if self.compressed:
             models |= int8_graphs(self.trained, self.compressed, self.modality)
         models["single"] = fp32_graph(self.single, self.modality)
@@ -177,9 +202,7 @@ class Builder:
 
     def golden(self, graphs: dict[str, Path]) -> dict[str, Array]:
         """Inputs from the validation samples and what each graph makes of them here."""
-        index = self._part("validation")
-        chosen = index[np.linspace(0, len(index) - 1, min(GOLDEN, len(index))).astype(int)]
-        inputs = np.array(self.data.arrays[self.modality][chosen], dtype=np.float32)
+        inputs = self._some("validation", GOLDEN)
         outputs = {f"expected.{key}": _predict(path, self.modality, inputs) for key, path in graphs.items()}
         return {"input": inputs, **outputs}
 
@@ -194,6 +217,8 @@ class Builder:
         task, method = self.data.task, self.recipe.method
         entries = [Entry("single", "fp32", single, self.modality, task)]
         entries.append(Entry(method, "fp32", graphs["fp32"], self.modality, task))
+        if "fp16" in graphs:
+            entries.append(Entry(method, "fp16", graphs["fp16"], self.modality, task))
         if "int8.cpu" in graphs:
             entries.append(Entry(method, "int8", graphs["int8.cpu"], self.modality, task))
         with tqdm(total=2 * len(entries) + len(BATCHES), desc="measure", disable=None) as bar:
@@ -211,9 +236,12 @@ class Builder:
         predictions: dict[str, Array],
         target: Array,
         rows: list[dict[str, Any]],
+        worst: dict[str, Any] | None,
     ) -> list[dict[str, Any]]:
-        """Exact folding, the same answers as the torch models, the engines' rules, the cost of INT8."""
+        """Exact folding, the same answers as the torch models, the engines' rules, the cost of FP16 or INT8."""
         task, references = self.data.task, {"fp32": self._float_reference(inputs)}
+        if "fp16" in graphs:
+            references["fp16"] = references["fp32"]
         here = self.data.present(self.modality)[self._split().test]
         for placement, students in (self.compressed.references if self.compressed else {}).items():
             references[f"int8.{placement}"] = students[self.modality].numpy()[here]
@@ -225,14 +253,30 @@ class Builder:
         for key, reference in references.items():
             found.append(parity_gate(f"torch = {key}", task, reference, predictions[key], target))
         found += placement_gates(graphs)
+        if sparse := self.compressed.students[self.modality].sparse if self.compressed else ():
+            found += sparsity_gates(graphs, sparse)
         if self.recipe.target != CPU:
             found += compile_gates(graphs)
-        if "int8.tensorrt" in graphs and self.recipe.target != CPU:  # its latency is measured on the board
-            before, after = (score(task, predictions[key], target) for key in ("fp32", "int8.tensorrt"))
-            found.append(drop_gate(task, before, after, self.recipe.max_drop))
+        if "fp16" in graphs:
+            found.append(half_gate(graphs["fp16"], {self.modality: self._some("validation")}))
+        if worst and self.recipe.target != CPU:  # latency is measured on the board
+            before, after = (score(task, predictions[key], target) for key in ("fp32", worst["graph"]))
+            found.append(drop_gate(task, before, after, self.recipe.max_drop, worst["precision"]))
         elif mine["int8"] and self.precision != "auto":
             found += cost_gates(task, mine["fp32"], mine["int8"], self.recipe.max_drop)
+        if worst and (self.recipe.target != CPU or self.precision != "auto"):
+            found += class_gates(worst, self.recipe.max_class_drop)
         return found
+
+    def worst_class(self, predictions: dict[str, Array], target: Array, groups: Array) -> dict[str, Any] | None:
+        """What the lower precision does to the class that it hurts most, on test samples; None for FP32 alone."""
+        from edge.benchmarks.accuracy import worst_class
+
+        graph = "fp16" if "fp16" in predictions else f"int8.{'cpu' if self.recipe.target == CPU else 'tensorrt'}"
+        if graph not in predictions:
+            return None
+        found = worst_class(self.data.task, predictions["fp32"], predictions[graph], target, groups)
+        return {"precision": graph.partition(".")[0], "graph": graph} | found
 
     def decide(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """The card's `edge:precision`: what was asked, what is used (None: to be chosen on the board), and why."""
@@ -240,6 +284,8 @@ class Builder:
         if self.recipe.target != CPU:
             name = self.recipe.target
             use["why"] = [f"Latencies are of this machine's CPU; on {name} `edge engine` measures, and chooses."]
+            if self.precision == "fp16":
+                use["why"].append("FP16 accuracy is of FP16 weights alone: this CPU computes in FP32.")
         elif self.precision == "auto":
             mine = [row for row in rows if row["method"] == self.recipe.method]
             use["chosen"], use["why"] = choose(self.data.task, mine, self.recipe.max_drop, USUAL_BATCH)
@@ -247,27 +293,23 @@ class Builder:
             use["chosen"] = self.precision
         return use
 
-    def card(self, rows: list[dict[str, Any]], mark: str) -> dict[str, Any]:
-        """The bundle's card."""
+    def card(self, graphs: dict[str, Path], rows: list[dict[str, Any]], mark: str) -> dict[str, Any]:
+        """The card of a bundle with these graphs."""
         from edge.card import make_card
         from edge.train.encoders import choose_family
 
         facts, source = self.trained.facts, self.data.source
-        keys = ["fp32", *(["int8.tensorrt", "int8.cpu"] if self.compressed else [])]
         first = {row["precision"]: row for row in reversed(rows) if row["method"] == self.recipe.method}
         calibration: dict[str, Any] = {}
         if self.compressed:
-            calibration = {
-                "samples": f"at most {self.recipe.compression.calibration} of the training part",
-                "layers": self.compressed.facts["students"][self.modality]["ranges"],
-            }
+            calibration = self.calibration(graphs["int8.cpu"])
         return make_card(
             name=f"{self.data.name}-{self.modality}", modality=self.data.modalities[self.modality], task=self.data.task,
-            graphs=keys, created=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            graphs=graphs, created=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
             training={
                 "method": self.recipe.method, "modalities": list(self.trained.modalities), "data": self.data.name,
                 "data_fingerprint": self.data.fingerprint, "fingerprint": mark, "protocol": self.protocol(),
-                "samples": facts["split"], "seed": self.recipe.seed,
+                "full": facts["full"], "samples": facts["split"], "seed": self.recipe.seed,
                 "licence": source.get("licence", "not stated"), "citation": source.get("citation", "not stated"),
             },
             accuracy={
@@ -278,6 +320,18 @@ class Builder:
             architecture=choose_family(self.data.modalities[self.modality], self.recipe.model)[0],
             hyperparameters={key: value for key, value in vars(self.recipe.model).items() if value is not None},
         )  # fmt: skip
+
+    def calibration(self, graph: Path) -> dict[str, Any]:
+        """What the first ranges were set by, between which values the input is not cut off, and all trained ranges."""
+        import onnx
+
+        from edge.compress.calibration import input_limit, with_limits
+
+        assert self.compressed is not None  # noqa: S101 - asked for INT8 bundles alone
+        facts, scaling = self.compressed.facts["students"][self.modality], self.trained.scaling[self.modality]
+        limit = input_limit(onnx.load(str(graph)))
+        about = with_limits(facts["calibration"], self.data.modalities[self.modality], scaling, limit)
+        return about | {"layers": facts["ranges"]}
 
     def protocol(self) -> str:
         """How the test samples were kept apart."""
@@ -297,6 +351,12 @@ class Builder:
             raise InputError(f"no sample of the {name} part has the modality {self.modality!r}; use another --fold")
         return index
 
+    def _some(self, part: str, count: int = 256) -> Array:
+        """Sensor values of at most `count` samples of a part, spread over it."""
+        index = self._part(part)
+        chosen = index[np.linspace(0, len(index) - 1, min(count, len(index))).astype(int)]
+        return np.array(self.data.arrays[self.modality][chosen], dtype=np.float32)
+
     def _float_reference(self, inputs: Array) -> Array:
         """The torch student, unfolded, on sensor values."""
         import torch
@@ -311,9 +371,9 @@ class Builder:
 
 
 def _compress(data: "PairedSet", trained: "Trained", recipe: Recipe, run: Path, force: bool) -> "Compressed":
-    from edge.compress.compression import compress
+    from edge.compress.mixed import compress_mixed
 
-    return compress(data, trained, recipe, run / "compress" / recipe.method, resume=not force)
+    return compress_mixed(data, trained, recipe, run / "compress", resume=not force)
 
 
 def _engines(bundle: "Bundle", recipe: Recipe, precision: str, run: Path, command: str) -> "Engines | None":
@@ -358,4 +418,4 @@ def _fingerprint(
 
     code = code_version(*(Path(module.__path__[0]) for module in (edge, edge.deploy, edge.benchmarks)))
     parts = [run.facts["fingerprint"] for run in (trained, single, compressed) if run]
-    return fingerprint(parts, precision, recipe.max_drop, recipe.target, code)
+    return fingerprint(parts, precision, recipe.max_drop, recipe.max_class_drop, recipe.target, code)

@@ -28,7 +28,7 @@ from edge.sensors import Band, Modality
 from edge.tasks import Task
 
 SCHEMA = "edge.bundle/1"
-GRAPHS = ("fp32", "int8.tensorrt", "int8.cpu")
+GRAPHS = ("fp32", "fp16", "int8.tensorrt", "int8.cpu")
 _MLM = "https://stac-extensions.github.io/mlm/v1.5.0/schema.json"
 _EO = "https://stac-extensions.github.io/eo/v2.0.0/schema.json"
 _ITEM = "https://schemas.stacspec.org/v1.1.0/item-spec/json-schema/item.json"
@@ -44,6 +44,7 @@ _TASKS = {
 }
 _TITLES = {
     "fp32": "FP32 graph",
+    "fp16": "FP16 graph for strongly typed TensorRT networks: FP16 between the first and the last layer with weights",
     "int8.tensorrt": "INT8 graph for TensorRT: symmetric, zero point 0",
     "int8.cpu": "INT8 graph for ONNX Runtime on a CPU: same trained ranges, placed so that all of it fuses",
 }

@@ -54,6 +54,7 @@ class Engine:
             **{key: about.get(key) for key in ("builder", "typed", "seconds", "capabilities", "workspace_mb")},
             "warnings": list(about.get("warnings", ())),
             "on_gpu": list(about.get("on_gpu", ())),
+            "sparsity": list(about.get("sparsity", ())),
         }
 
 
@@ -136,6 +137,8 @@ def _built(
     bundle: Bundle, backend: str, options: Options, rebuild: bool, notify: Notify, progress: Progress | None
 ) -> Engine:
     graph = bundle.graph_for("int8" if options.precision == "int8" else "fp32", "tensorrt")
+    if options.precision == "fp16" and "fp16" in bundle.graphs and load(backend).strongly_typed(options.strongly_typed):
+        graph = bundle.graphs["fp16"]  # the one that was checked; a weakly typed network makes its own of fp32
     try:
         plan = obtain(graph, options, backend=backend, rebuild=rebuild, notify=notify, progress=progress)
     except EdgeError as error:
@@ -176,10 +179,12 @@ def _measure(
 
     method = str(bundle.card["properties"]["edge:training"].get("method", "student"))
     modality, task = bundle.modality.name, bundle.task
-    entries = [Entry(method, engine.precision, engine.plan.path, modality, task) for engine in runnable if engine.plan]
+    entries = [
+        Entry(method, engine.precision, engine.plan.path, modality, task, backend) for engine in runnable if engine.plan
+    ]
     timing = Timing(min_duration_s=seconds, max_duration_s=3 * seconds)
     rows = bench_graphs(
-        entries, inputs_of([bundle], data), batches=tuple(dict.fromkeys(options.batch)), backend=backend, timing=timing,
+        entries, inputs_of([bundle], data), batches=tuple(dict.fromkeys(options.batch)), timing=timing,
         notify=notify,
     )  # fmt: skip
     gates = [

@@ -2,13 +2,13 @@
 
 Which student is best is decided on the validation samples: a choice by test accuracy would make the test accuracy of
 what was chosen too good. Every point's test accuracy is reported, beside it, with its interval. The validation samples
-also stopped the training, of all students alike. Each width is an ordinary run, RUN/width-32, that `edge build` made
-and can continue; latencies are measured anew each time, all students of an engine together.
+also stopped the training, of all students alike. A width is a share of the full student's channels; students narrower
+than 1 learn from the full ones, too. Each is an ordinary run, RUN/width-0.5 and RUN itself for the full ones, that
+`edge build` made and can continue; latencies are measured anew each time, all students of an engine together.
 """
 
 import contextlib
 import dataclasses
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge.errors import GateError, InputError
-from edge.files import replacing_folder, write_json, write_text
-from edge.recipe import Recipe
+from edge.files import write_json, write_text
+from edge.recipe import Recipe, narrowed
 
 if TYPE_CHECKING:
     from edge.build import Built
@@ -31,9 +31,9 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Grid:
-    """What is tried: channels of the encoders, fp32 and int8, names of edge.deploy's engines."""
+    """What is tried: shares of the full student's channels, fp32 and int8, names of edge.deploy's engines."""
 
-    widths: tuple[int, ...] = (32, 64, 128)
+    widths: tuple[float, ...] = (1.0, 0.5, 0.25)
     precisions: tuple[str, ...] = ("fp32", "int8")
     engines: tuple[str, ...] = ("onnxruntime",)
 
@@ -66,7 +66,7 @@ class Wish:
 class Point:
     """One student on one engine: `row` is the report's (test samples, batch 1), `validation` is "metric", "ci95"."""
 
-    width: int
+    width: float
     precision: str
     engine: str
     row: Row
@@ -75,7 +75,7 @@ class Point:
     @property
     def name(self) -> str:
         """For people."""
-        return f"width {self.width} {self.precision.upper()} on {self.engine}"
+        return f"width {self.width:g} {self.precision.upper()} on {self.engine}"
 
     def to_json(self) -> dict[str, Any]:
         """The entry in front.json."""
@@ -146,18 +146,20 @@ def front(
     force: bool = False,
     notify: Callable[[str], None] = lambda message: None,
 ) -> Front:
-    """Build and measure the grid, write front.json, front.svg and report.json into `run`, and the chosen bundle.
+    """Build and measure the grid, write front.json, front.svg and report.json into `run`, and build what is chosen.
 
     Without a `modality` it is the first one that is trained. InputError before anything is trained: an engine or a
     modality that is not known, a folder that holds something else.
     """
     from edge.benchmarks.report import make_report
-    from edge.stages import open_data
+    from edge.stages import check_run, open_data
     from edge.train.splits import protocol_text
     from edge.train.training import check_modality, choose_modalities
 
     grid.check()
-    _check_run(run)
+    check_run(run)
+    for width in grid.widths:
+        narrowed(dataclasses.replace(recipe, width=width).check())
     data = open_data(recipe)
     known = choose_modalities(data, recipe)
     modality = modality or known[0]
@@ -168,12 +170,13 @@ def front(
         built[width] = builder.build(width, "int8" if "int8" in grid.precisions else "fp32")
         _try_engines(built[width], grid.engines)
     points = [point for engine in grid.engines for point in builder.measure(built, grid.precisions, engine)]
-    warnings = [f"width {width}: {text}" for width, one in built.items() for text in _doubts(one)]
+    warnings = [f"width {width:g}: {text}" for width, one in built.items() for text in _doubts(one)]
     report = make_report(
         dataset=data.name, modality=modality, task=data.task, protocol=protocol_text(data, recipe),
         results=[point.row for point in points], command=command, warnings=[*warnings, *_same_sizes(points)],
     )  # fmt: skip
     chosen, best = choose(points, wish), pareto(points)
+    final = builder.build(chosen.width, chosen.precision) if chosen else None
     document = {
         "schema": "edge.front/1",
         "dataset": data.name,
@@ -181,14 +184,11 @@ def front(
         "metric": report["metric"],
         "wish": dataclasses.asdict(wish),
         "points": [point.to_json() | {"pareto": point in best, "chosen": point is chosen} for point in points],
-        "bundle": str(run / "bundles" / f"{modality}-{chosen.precision}") if chosen else None,
+        "bundle": str(final.folder) if final else None,
         "report": report,
     }
     write_json(run / REPORT, report)
     write_text(run / PICTURE, _picture(report, points))
-    final = builder.build(chosen.width, chosen.precision) if chosen else None
-    if final:
-        _copy(final.folder, Path(str(document["bundle"])))
     write_json(run / FRONT, document)
     return Front(document, wish, final)
 
@@ -220,7 +220,7 @@ def _line(point: dict[str, Any]) -> list[str]:
 
     test, latency = point["test"], point["latency_ms"]
     return [
-        str(point["width"]), point["precision"].upper(), point["engine"],
+        f"{point['width']:g}", point["precision"].upper(), point["engine"],
         figures.measure(point["validation"]["metric"]), figures.with_interval(test["metric"], test["ci95"]),
         figures.milliseconds(latency["p50"]), figures.milliseconds(latency["p99"]), figures.size(point["model_bytes"]),
         ("*" if point["pareto"] else "") + (" <-" if point["chosen"] else ""),
@@ -239,21 +239,21 @@ class Builder:
     force: bool
     notify: Callable[[str], None]
 
-    def build(self, width: int, precision: str) -> "Built":
-        """The bundle of one width, as `edge build --out RUN/width-W` makes it; used again if it is there."""
+    def build(self, width: float, precision: str) -> "Built":
+        """The bundle of one width, as `edge build --width W` makes it; used again if it is there."""
         from edge.build import build
+        from edge.stages import run_of
 
-        place = self.run / f"width-{width}"
-        self.notify(f"width {width} {precision.upper()}: {place}")
-        recipe = dataclasses.replace(self.recipe, model=dataclasses.replace(self.recipe.model, width=width)).check()
-        fresh = self.force and place not in self._done
-        self._done.add(place)
-        return build(recipe, self.modality, precision, place, command=self.command, force=fresh)
+        self.notify(f"width {width:g} {precision.upper()}: {run_of(self.run, width)}")
+        recipe = dataclasses.replace(self.recipe, width=width)
+        fresh = self.force and width not in self._done
+        self._done.add(width)
+        return build(recipe, self.modality, precision, self.run, command=self.command, force=fresh)
 
     def __post_init__(self) -> None:
-        self._done: set[Path] = set()  # --force builds each width anew once
+        self._done: set[float] = set()  # --force builds each width anew once
 
-    def measure(self, built: dict[int, "Built"], precisions: Sequence[str], engine: str) -> list[Point]:
+    def measure(self, built: dict[float, "Built"], precisions: Sequence[str], engine: str) -> list[Point]:
         """All students on one engine, timed together."""
         from edge.benchmarks.bench import Entry, Inputs, bench_graphs
         from edge.deploy.bundle import open_bundle
@@ -265,12 +265,12 @@ class Builder:
             there = {key.partition(".")[0] for key in bundle.graphs}
             for precision in (p for p in precisions if p in there):
                 graph = bundle.graph_for(precision, placement_of(engine))
-                entries.append(Entry(f"width {width}", precision, graph, self.modality, self.data.task))
+                entries.append(Entry(f"width {width:g}", precision, graph, self.modality, self.data.task, engine))
                 widths.append(width)
         if not entries:
             raise InputError(f"no student of the grid has a graph in {' or '.join(precisions)}; ask for fp32, too")
         test = {self.modality: Inputs(*self._part("test"))}
-        rows = bench_graphs(entries, test, batches=(1,), backend=engine, notify=self.notify)
+        rows = bench_graphs(entries, test, batches=(1,), notify=self.notify)
         validation = self._part("validation")
         return [
             Point(width, entry.precision, engine, row, self._accuracy(entry.graph, engine, *validation))
@@ -299,18 +299,6 @@ class Builder:
         return x, target, groups
 
 
-def _check_run(run: Path) -> None:
-    """InputError for a folder that holds what is not ours."""
-    if run.exists() and not run.is_dir():
-        raise InputError(f"{run} is a file; give --out a folder that is new, empty or an earlier front")
-    names = {path.name for path in run.iterdir() if not path.name.startswith(".")} if run.exists() else set()
-    foreign = [n for n in sorted(names) if n not in {FRONT, PICTURE, REPORT, "bundles"} and not n.startswith("width-")]
-    if foreign:
-        raise InputError(
-            f"{run} holds something else ({foreign[0]}); give --out a folder that is new, empty or an earlier front"
-        )
-
-
 def _try_engines(built: "Built", engines: Sequence[str]) -> None:
     """Open each engine once, so that one that is not installed is known before the next width is trained."""
     from edge.deploy.bundle import open_bundle
@@ -327,19 +315,10 @@ def _doubts(built: "Built") -> list[str]:
 
 
 def _same_sizes(points: Sequence[Point]) -> list[str]:
-    """An encoder that has no width gives the same student again and again."""
+    """Channels are rounded, so that two shares of a small student may be one."""
     widths = {p.width for p in points}
     sizes = {p.row["model_bytes"] for p in points if p.precision == points[0].precision}
-    return (
-        ["The students of all widths are of one size: this encoder has no width."] if len(sizes) < len(widths) else []
-    )
-
-
-def _copy(source: Path, folder: Path) -> None:
-    from edge.deploy.bundle import CARD
-
-    with replacing_folder(folder, CARD) as temporary:
-        shutil.copytree(source, temporary, dirs_exist_ok=True)
+    return [f"Students of {len(widths)} widths have {len(sizes)} sizes."] if len(sizes) < len(widths) else []
 
 
 def _picture(report: dict[str, Any], points: Sequence[Point]) -> str:

@@ -55,6 +55,19 @@ def placement_gates(graphs: dict[str, Path]) -> list[Gate]:
     ]
 
 
+def sparsity_gates(graphs: dict[str, Path], layers: tuple[str, ...]) -> list[Gate]:
+    """In each INT8 graph `layers` are declared as sparse, and their weights have the pattern 2:4."""
+    from edge.deploy.onnx_graph import Graph, load_graph
+    from edge.deploy.sparsity import PATTERN, check_sparse, declared
+
+    found = []
+    for key in ("int8.tensorrt", "int8.cpu"):
+        graph = Graph(load_graph(graphs[key]))
+        broken = len(set(layers) - set(declared(graph.model))) + len(list(check_sparse(graph)))
+        found.append(at_most(f"{key}: layers that break {PATTERN} sparsity", 0, broken))
+    return found
+
+
 def compile_gates(graphs: dict[str, Path]) -> list[Gate]:
     """TensorRT for RTX, where it is installed, takes the graphs: legal and compiled, which is not yet Orin's TensorRT.
 
@@ -69,7 +82,7 @@ def compile_gates(graphs: dict[str, Path]) -> list[Gate]:
     except BackendMissing:
         return []
     found = []
-    for key, precision in (("fp32", "fp16"), ("int8.tensorrt", "int8")):
+    for key, precision in (("fp16" if "fp16" in graphs else "fp32", "fp16"), ("int8.tensorrt", "int8")):
         if key in graphs:
             try:
                 build(graphs[key], Options(precision))
@@ -80,9 +93,32 @@ def compile_gates(graphs: dict[str, Path]) -> list[Gate]:
     return found
 
 
-def drop_gate(task: Task, fp32: dict[str, float], int8: dict[str, float], max_drop: float) -> Gate:
-    """INT8 costs little accuracy; from the scores of both."""
-    return at_most("relative drop of the metric, int8 against fp32", max_drop, relative_drop(task, fp32, int8))
+def half_gate(graph: Path, inputs: dict[str, Array]) -> Gate:
+    """FP16 has room for what flows through the graph: as much again as these inputs need."""
+    from edge.deploy.half import LARGEST, largest_inside
+    from edge.deploy.onnx_graph import load_graph
+
+    largest = largest_inside(load_graph(graph), inputs) / LARGEST
+    return at_most("fp16: largest value inside / largest of FP16", 0.5, largest if np.isfinite(largest) else None)
+
+
+def drop_gate(
+    task: Task, fp32: dict[str, float], lower: dict[str, float], max_drop: float, precision: str = "int8"
+) -> Gate:
+    """The lower precision costs little accuracy; from the scores of both."""
+    name = f"relative drop of the metric, {precision} against fp32"
+    return at_most(name, max_drop, relative_drop(task, fp32, lower))
+
+
+def class_gates(worst: dict[str, Any], max_class_drop: float | None) -> list[Gate]:
+    """No class is hit hard beyond doubt: from `benchmarks.accuracy.worst_class` the lower end of the drop's interval,
+    since on a hundred samples a few that flip are five points. No gate where no class has enough samples, or without a
+    bound.
+    """
+    if max_class_drop is None or not worst["enough"] or worst["ci95"] is None:
+        return []
+    what = f"drop of its {worst['measure']}, {worst['precision']} against fp32, at least (95 %)"
+    return [at_most(f"worst class ({worst['name']}): {what}", max_class_drop, worst["ci95"][0])]
 
 
 def choose(task: Task, rows: list[dict[str, Any]], max_drop: float, batch: int) -> tuple[str, list[str]]:

@@ -18,6 +18,8 @@ MDICO = ("mdico", "released", "without-con", "without-mod", "without-aux")
 CO_LEARNED = ("taught", *MDICO, "distilled", "mutual", "discom-kd")
 # All that can be compared, by name; each is a file in train/methods/.
 METHODS = (*CO_LEARNED, "single", "single-matched", "concat", "ensemble", "random-forest")
+OBJECTIVES = ("main", "aux", "con", "mod")  # train/objectives.py
+SPARSITY = "2:4"  # deploy/sparsity.py
 PROTOCOLS = ("grouped", "random", "fixed", "published")  # train/splits.py says what each is
 
 
@@ -66,10 +68,15 @@ class Training:
 class Compression:
     """Fine-tuning under fake quantization."""
 
-    epochs: int = 4
+    epochs: int = 2  # a fifth of the time of training
     lr: float = 3e-5  # chosen on validation samples: benchmarks/RESULTS.md
+    objectives: tuple[str, ...] = OBJECTIVES  # those of co-learning that act, with their weights of training
     distil: float = 1.0  # weight of staying close to the FP32 student's predictions
+    features: float = 0.0  # weight of staying close to the FP32 student's specific and shared features
     calibration: int = 512  # training samples that set the first ranges
+    exclude: tuple[str, ...] = ()  # layers that stay in float: [MODALITY.]LAYER, also with * ? [...]
+    sparsity: str | None = None  # "2:4": two of any four weights become 0, which tensor cores since Ampere skip
+    mixed: float | None = None  # leave in float what hurts most, up to this multiple of the INT8 latency; None: nothing
 
 
 @dataclass
@@ -80,11 +87,15 @@ class Recipe:
     modalities: tuple[str, ...] = ()
     method: str = "taught"
     seed: int = 0
+    width: float = 1.0  # share of the channels of `model`; narrower students also learn from the full ones
     fold: int = 0  # this fold is the test set, the next one validates
     folds: int | None = None  # None: as many as the set publishes, else 5
     protocol: str | None = None  # None: the set's own split if it has one, else grouped folds
     target: str = "cpu"
     max_drop: float = 0.01  # gate: INT8 may be worse than FP32 by this fraction
+    # gate: no class's recall or F1 may fall by more (regression: RMSE of a tenth of the target rise by a larger
+    # fraction), if it has enough test samples (benchmarks/accuracy.py); None: no gate
+    max_class_drop: float | None = 0.05
     model: Model = field(default_factory=Model)
     objectives: Objectives = field(default_factory=Objectives)
     training: Training = field(default_factory=Training)
@@ -115,11 +126,23 @@ class Recipe:
         not_negative = {
             "training.min_delta": self.training.min_delta, "max_drop": self.max_drop,
             "compression.epochs": self.compression.epochs, "compression.distil": self.compression.distil,
-            **{f"objectives.{name}": getattr(self.objectives, name) for name in ("main", "aux", "con", "mod")},
+            "compression.features": self.compression.features,
+            **{f"objectives.{name}": getattr(self.objectives, name) for name in OBJECTIVES},
         }  # fmt: skip
         for key, value in not_negative.items():
             if value < 0:
                 raise InputError(f"{key} is {value}; it must be 0 or more")
+        if self.max_class_drop is not None and self.max_class_drop < 0:
+            raise InputError(f"max_class_drop is {self.max_class_drop}; it must be 0 or more")
+        if self.compression.mixed is not None and self.compression.mixed < 1:
+            raise InputError(f"compression.mixed is {self.compression.mixed}; it must be at least 1, the INT8 latency")
+        if self.compression.sparsity not in (None, SPARSITY):
+            raise InputError(f"compression.sparsity is {self.compression.sparsity!r}; the only pattern is {SPARSITY!r}")
+        for name in self.compression.objectives:
+            if name not in OBJECTIVES:
+                raise InputError(f"compression.objectives: {name!r} is not known; use some of {', '.join(OBJECTIVES)}")
+        if not 0 < self.width <= 1:
+            raise InputError(f"width is {self.width}; it is a share of model.width, above 0 and at most 1")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed is {self.seed}; it must be from 0 to {2**32 - 1}")
         if self.training.batch is not None and self.training.batch < 2:
@@ -131,6 +154,32 @@ class Recipe:
         if not 0 <= self.model.dropout < 1:
             raise InputError(f"model.dropout is {self.model.dropout}; it must be in [0, 1)")
         return self
+
+
+SHARED = 16  # channels of narrower students are a multiple: so integer kernels and attention heads want them
+
+
+def narrowed(recipe: Recipe) -> Recipe:
+    """The recipe with the model of its `width`, and width 1; InputError if that is the full model.
+
+    The narrower students start without `model.weights`, which fit the full ones.
+    """
+    if recipe.width == 1:
+        return recipe
+    model, share = recipe.model, recipe.width
+    narrow = dataclasses.replace(
+        model, width=_share(model.width, share), hidden=_share(model.hidden, share),
+        embedding=_share(model.embedding, share), weights=None,
+    )  # fmt: skip
+    if narrow == dataclasses.replace(model, weights=None):
+        raise InputError(
+            f"width {share:g} of model.width {model.width} is the full student: sizes are multiples of {SHARED}"
+        )
+    return dataclasses.replace(recipe, width=1.0, model=narrow)
+
+
+def _share(size: int, share: float) -> int:
+    return min(size, max(SHARED, round(size * share / SHARED) * SHARED))
 
 
 def read_recipe(path: Path) -> Recipe:

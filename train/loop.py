@@ -7,7 +7,7 @@ that nothing but the weights and the optimiser's moments has to be kept. Under t
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,13 +78,15 @@ def fit(
     fingerprint: str,
     label: str,
     resume: bool = True,
+    observe: Callable[[], Record] | None = None,
 ) -> list[Record]:
     """Train `model` on the indices `split` = (train, validation) and leave in it the weights that `schedule` says.
 
     `losses` maps the indices of a batch to the objectives by name, with what is minimised as "total". The state after
     each epoch is written to `state`, what there is to look at beside it (edge.train.curves); with `resume`, a state of
     the same `fingerprint` is continued. Returns a record for each epoch: its losses on both parts, seconds, samples per
-    second. InputError if a loss is not finite (names epoch, batch and loss); the last good state stays on disk.
+    second, and what `observe` adds. InputError if a loss is not finite (names epoch, batch and loss); the last good
+    state stays on disk.
     """
     train, validation = split
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -105,6 +107,8 @@ def fit(
             record = _epoch(model, step, optimiser, train, schedule, bar, epoch=epoch, seed=seed)
             record["validation"] = agreed(evaluate(model, losses, validation, schedule.batch))
             _check_finite(record["validation"], f"validation after epoch {epoch}")
+            if observe is not None:
+                record |= observe()
             if not schedule.decay:
                 best.offer(epoch, record["validation"]["total"], model)
             history.append(record)

@@ -103,14 +103,13 @@ def analyse(task: Task, target: Array, groups: Array, train: dict[str, Views], t
     return rows
 
 
-def headline(model: Encodes, samples: Samples, train: Array, test: Array) -> dict[str, float | None]:
+def headline(train: dict[str, Views], test: dict[str, Views]) -> dict[str, float | None]:
     """Modality probes by part and mean recall@1 (None: no sample has two modalities), for a study of many students.
 
-    `train` and `test` are indices of samples: probes are fitted on the former and scored on the latter.
+    Probes are fitted on the features of `train` and scored on those of `test`.
     """
-    seen, unseen = (views_of(model, samples, index) for index in (train, test))
-    probes = {f"modality probe, {part}": modality_probe(part, seen, unseen).value for part in PARTS}
-    firsts = [retrieval(unseen[query], unseen[gallery])[0].value for query, gallery in permutations(unseen, 2)]
+    probes = {f"modality probe, {part}": modality_probe(part, train, test).value for part in PARTS}
+    firsts = [retrieval(test[query], test[gallery])[0].value for query, gallery in permutations(test, 2)]
     known = [value for value in firsts if value is not None]
     return {**probes, "recall@1": sum(known) / len(known) if known else None}
 

@@ -23,6 +23,7 @@ from edge.train.fingerprint import code_version, fingerprint, is_current
 from edge.train.loop import Schedule, fit
 from edge.train.mapped import rows_of
 from edge.train.methods import STUDENTS_BY_NAME, TOGETHER, TRAINABLE_BY_NAME
+from edge.train.methods.full import FullStudents, student_outputs
 from edge.train.methods.method import Objective, Prediction, Setting
 from edge.train.model import CoLearner, Network
 from edge.train.objectives import Loss, class_weights
@@ -104,33 +105,46 @@ def schedule_of(recipe: Recipe, samples: int) -> Schedule:
     return Schedule(settings.epochs or min(max(epochs, 12), 100), batch, settings.lr, decay=True)
 
 
-def training_fingerprint(data: PairedSet, recipe: Recipe, modalities: tuple[str, ...]) -> str:
-    """Data, code and the part of the recipe that training reads."""
+def training_fingerprint(
+    data: PairedSet, recipe: Recipe, modalities: tuple[str, ...], full: "Trained | None" = None
+) -> str:
+    """Data, code, the part of the recipe that training reads, and the full students that narrow ones learn from."""
     read = recipe.to_json()
-    for other in ("data", "modalities", "compression", "target", "max_drop"):
+    for other in ("data", "modalities", "compression", "target", "max_drop", "max_class_drop", "width"):
         del read[other]
     read["model"]["weights"] = weights_digest(recipe.model)
+    if full is not None:
+        read["full"] = full.facts["fingerprint"]
     return fingerprint(data.fingerprint, modalities, read, torch.__version__, code_version(Path(__file__).parent))
 
 
-def train(data: PairedSet, recipe: Recipe, folder: Path, *, resume: bool = True) -> Trained:
+def train(
+    data: PairedSet, recipe: Recipe, folder: Path, *, resume: bool = True, full: Trained | None = None
+) -> Trained:
     """Train students that are not trained yet: a folder with the same fingerprint is loaded, a started one continued.
 
+    `full`: wider students of the same modalities and samples, from which these learn, too (train/methods/full.py).
     InputError: a method that gives no students, see `edge.train.methods`.
     """
     if recipe.method not in STUDENTS_BY_NAME:
         raise InputError(
             f"method {recipe.method!r} gives no student of one modality; use {', '.join(STUDENTS_BY_NAME)}"
         )
-    trained = train_network(data, recipe, folder, resume=resume)
+    trained = train_network(data, recipe, folder, resume=resume, full=full)
     assert isinstance(trained, Trained)  # noqa: S101 - the methods' types say so
     return trained
 
 
-def train_network(data: PairedSet, recipe: Recipe, folder: Path, *, resume: bool = True) -> Fitted:
+def train_network(
+    data: PairedSet, recipe: Recipe, folder: Path, *, resume: bool = True, full: Trained | None = None
+) -> Fitted:
     """As `train`, for every method that trains a network. Others that it builds on go into the folders beside."""
+    if recipe.width != 1:
+        raise InputError(
+            f"width is {recipe.width:g}; narrower students are for `edge compress`, `edge build` and `edge front`"
+        )
     modalities = choose_modalities(data, recipe)
-    mark = training_fingerprint(data, recipe, modalities)
+    mark = training_fingerprint(data, recipe, modalities, full)
     if resume and is_current(folder / FACTS, mark):
         return load_network(folder)
     if not (folder / STATE).exists():
@@ -143,7 +157,8 @@ def train_network(data: PairedSet, recipe: Recipe, folder: Path, *, resume: bool
     described = {name: data.modalities[name] for name in modalities}
     model = method.build(list(described.values()), data.task, recipe)
     loss = Loss(data.task, class_weights(data.task, samples.target[split.train]))
-    setting = Setting(data, recipe, split, samples, loss, folder, resume)
+    teachers = None if full is None else FullStudents(data.task, student_outputs(full.model, samples))
+    setting = Setting(data, recipe, split, samples, loss, folder, resume, teachers)
     history = fit(
         model, method.losses(model, setting), parts, schedule_of(recipe, len(parts[0])),
         seed=recipe.seed, state=folder / STATE, fingerprint=mark,
@@ -160,6 +175,7 @@ def train_network(data: PairedSet, recipe: Recipe, folder: Path, *, resume: bool
         "protocol": protocol_text(data, recipe),
         "split": {name: len(getattr(split, name)) for name in ("train", "validation", "test")},
         "target_scaling": samples.target_scaling,
+        "full": full and full.facts["fingerprint"],
         "seconds": round(sum(record["seconds"] for record in history), 2),
         "validation": {
             name: score(data.task, found.values, np.asarray(data.target)[found.index])

@@ -26,6 +26,9 @@ from edge.commands.options import names, precisions, whole_numbers
 @click.option(
     "--threads", default="1", show_default=True, callback=whole_numbers, metavar="N,N", help="Engine's threads."
 )
+@click.option(
+    "--backend", default="onnxruntime", show_default=True, callback=names, metavar="A,B", help="Engines, side by side."
+)
 @click.option("--precision", default="fp32,int8", show_default=True, callback=precisions, help="Graphs to measure.")
 @click.option(
     "--scenario",
@@ -67,6 +70,7 @@ def command(
     data: Path | None,
     batch: tuple[int, ...],
     threads: tuple[int, ...],
+    backend: tuple[str, ...],
     precision: tuple[str, ...],
     scenario: tuple[str, ...],
     latency_ms: float | None,
@@ -85,6 +89,7 @@ def command(
     \b
     Example:
       edge bench runs/edge/bundles/optical-int8 --data runs/edge/test --html report.html
+      edge bench BUNDLE --backend onnxruntime,tensorrt    # on a Jetson: both engines in one report
     """
     from edge.benchmarks.bundles import Plan, bench_bundles
     from edge.benchmarks.html import report_html
@@ -101,7 +106,7 @@ def command(
         report = reports[mode] = bench_bundles(
             bundles,
             data,
-            Plan(precision, batch, threads, scenario, latency_ms, seconds, minutes, energy),
+            Plan(precision, batch, threads, scenario, latency_ms, seconds, minutes, energy, backend),
             command=shlex.join(["edge", *sys.argv[1:]]),
             notify=_say,
         )

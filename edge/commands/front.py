@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,13 +15,19 @@ from edge.commands.options import (
     names,
     precisions,
     recipe_options,
-    whole_numbers,
+    shares,
 )
+
+if TYPE_CHECKING:
+    from edge.front import Grid, Wish
+    from edge.recipe import Recipe
 
 
 @click.command(name="front")
 @click.option("--modality", metavar="NAME", help="The one sensor in the field. [default: the first that is trained]")
-@click.option("--widths", default="32,64,128", show_default=True, callback=whole_numbers, help="Encoders' channels.")
+@click.option(
+    "--widths", default="1,0.5,0.25", show_default=True, callback=shares, help="Shares of the full student's channels."
+)
 @click.option("--precisions", default="fp32,int8", show_default=True, callback=precisions, help="Graphs to measure.")
 @click.option("--engines", default="onnxruntime", show_default=True, callback=names, help="Engines to measure on.")
 @click.option(
@@ -51,7 +57,7 @@ from edge.commands.options import (
 @click.option("--force", is_flag=True, help="Do everything again.")
 def command(
     modality: str | None,
-    widths: tuple[int, ...],
+    widths: tuple[float, ...],
     precisions: tuple[str, ...],
     engines: tuple[str, ...],
     latency_ms: float | None,
@@ -63,27 +69,32 @@ def command(
 ) -> None:
     """Train, compress and measure a grid of students; draw accuracy against latency; build the best.
 
-    What is best is decided on the validation samples; the accuracy on the test samples is reported beside it. Each
-    width is a run of `edge build` in RUN/width-W; RUN/front.json, front.svg and report.json show all of them, and
-    RUN/bundles holds the chosen one. When none keeps the bounds the command ends with exit code 3.
+    A width is a share of the full student's channels (the recipe's model); students narrower than 1 also learn from the
+    full ones. What is best is decided on the validation samples; the accuracy on the test samples is reported beside
+    it. Each width is what `edge build --width W --out RUN` builds; RUN/front.json, front.svg and report.json show all
+    of them. When none keeps the bounds the command ends with exit code 3.
 
     \b
     Example:
       edge front --data lfmc --modality optical --latency-ms 1
-      edge front --data lfmc --widths 16,32,64 --metric-drop 0.5 --out runs/lfmc-front
+      edge front --data lfmc --widths 1,0.75,0.5 --metric-drop 0.5 --out runs/lfmc-front
     """
-    from edge.front import Grid, Wish, front, front_table
+    from edge.front import Grid, Wish
+
+    show(make_recipe(**flags), modality, Grid(widths, precisions, engines), Wish(latency_ms, metric_drop), out,
+         as_json=as_json, force=force)  # fmt: skip
+
+
+def show(
+    recipe: "Recipe", modality: str | None, grid: "Grid", wish: "Wish", out: Path, *, as_json: bool, force: bool
+) -> None:
+    """Make the front and print it; also for `edge compress --front`."""
+    from edge.front import front, front_table
 
     found = front(
-        make_recipe(**flags),
-        modality,
-        Grid(widths, precisions, engines),
-        Wish(latency_ms, metric_drop),
-        out,
-        command=shlex.join(["edge", *sys.argv[1:]]),
-        force=force,
+        recipe, modality, grid, wish, out, command=shlex.join(["edge", *sys.argv[1:]]), force=force,
         notify=lambda message: click.echo(message, err=True),
-    )
+    )  # fmt: skip
     document = found.document
     for text in document["report"]["warnings"]:
         click.echo(f"Mind: {text}", err=True)

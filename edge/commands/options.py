@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from edge.errors import InputError
-from edge.recipe import METHODS, PROTOCOLS, Recipe, read_recipe
+from edge.recipe import METHODS, PROTOCOLS, SPARSITY, Recipe, read_recipe
 
 Command = Callable[..., Any]
 
 # A flag that is given wins over the recipe's key of the same name.
 _TRAINING = ("epochs", "batch", "lr", "patience")
 _MODEL = ("encoder",)
+_COMPRESSION = ("exclude", "mixed", "sparsity")
 
 
 def recipe_options(command: Command) -> Command:
@@ -34,6 +35,32 @@ def recipe_options(command: Command) -> Command:
         click.option("--protocol", type=click.Choice(PROTOCOLS),
                      help="How samples are parted; `published` validates on the test fold, its scores are too good. "
                      "[default: fixed for a set with a split of its own, else grouped]"),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def float_options(command: Command) -> Command:
+    """Which layers of an INT8 student stay in float: compression.exclude and compression.mixed of the recipe."""
+    options = (
+        click.option("--exclude", metavar="LAYER[,LAYER]",
+                     help="Layers that stay in float: [MODALITY.]LAYER, or a pattern; --sensitivity lists them."),
+        click.option("--mixed", type=float, is_flag=False, flag_value=1.2, metavar="[BUDGET]",
+                     help="Leave in float what INT8 hurts most, up to this multiple of the INT8 latency, or 1.2."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def smaller_options(command: Command) -> Command:
+    """Students that compute less: narrower ones, or with weights of 0 that tensor cores skip."""
+    options = (
+        click.option("--width", type=float, metavar="SHARE", help="Students with this share of the channels, such as "
+                     "0.5, which learn from the full ones, too; in RUN/width-SHARE. [default: 1]"),
+        click.option("--sparsity", type=click.Choice([SPARSITY]), help="Of any four weights in INT8 two are 0, which "
+                     "tensor cores since Ampere skip. [default: none]"),
     )  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -62,6 +89,18 @@ def whole_numbers(_: click.Context, option: click.Parameter, text: str) -> tuple
     if min(numbers) < 1:
         raise InputError(f"--{option.name} holds {min(numbers)}; the smallest is 1")
     return numbers
+
+
+def shares(_: click.Context, option: click.Parameter, text: str) -> tuple[float, ...]:
+    """Numbers above 0 and at most 1 from "1,0.5", each once."""
+    try:
+        found = tuple(dict.fromkeys(float(part) for part in text.split(",")))
+    except ValueError:
+        raise InputError(f"--{option.name} is {text!r}; give shares like 1,0.5,0.25") from None
+    for share in found:
+        if not 0 < share <= 1:
+            raise InputError(f"--{option.name} holds {share:g}; a share is above 0 and at most 1")
+    return found
 
 
 def names(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
@@ -109,10 +148,14 @@ def make_recipe(recipe: Path | None, **flags: Any) -> Recipe:
         given["modalities"] = split_list(given["modalities"])
     training = {name: given.pop(name) for name in _TRAINING if name in given}
     model = {name: given.pop(name) for name in _MODEL if name in given}
+    compression = {name: given.pop(name) for name in _COMPRESSION if name in given}
+    if "exclude" in compression:
+        compression["exclude"] = split_list(compression["exclude"])
     result = dataclasses.replace(
         result,
         training=dataclasses.replace(result.training, **training),
         model=dataclasses.replace(result.model, **model),
+        compression=dataclasses.replace(result.compression, **compression),
         **given,
     ).check()
     if result.protocol == "published":

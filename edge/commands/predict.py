@@ -52,6 +52,13 @@ def command(
             bar.update((bar.length or 0) - bar.pos)  # headers take bytes, too
     else:
         done = predict(opened, source, out, **options)  # type: ignore[arg-type]
+    if (outside := done["outside_calibration"]) and outside["values"]:
+        band = max(outside["bands"], key=outside["bands"].__getitem__)
+        click.echo(
+            f"Warning: {outside['values']:,} values ({outside['share']:.2%}) lie outside of what INT8 was calibrated "
+            f"for, most of them in {band}; they are cut off there. Compare with --precision fp32.",
+            err=True,
+        )
     if as_json:
         click.echo(json.dumps(done, indent=2))
     else:

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score, recall_score
 
-from edge.benchmarks.accuracy import accuracy, per_class
+from edge.benchmarks.accuracy import ENOUGH, accuracy, per_class, worst_class
 from edge.metrics import bootstrap_interval
 from edge.tasks import Task
 
@@ -75,3 +75,43 @@ def test_groups_are_drawn_whole() -> None:
     alone, grouped = (per_class(CROP, prediction, target, g)[0]["ci95"] for g in (None, groups))
     assert grouped[1] - grouped[0] > 3 * (alone[1] - alone[0])
     assert per_class(CROP, prediction, target, np.zeros(400))[0]["ci95"] is None
+
+
+def test_the_worst_class_is_the_one_that_loses_most_recall_among_those_with_enough_samples() -> None:
+    target = np.repeat([0, 1, 2], [100, ENOUGH, ENOUGH - 1])
+    before = np.eye(4)[target]
+    after = before.copy()
+    after[:10] = np.eye(4)[3]  # wheat: 10 of 100
+    after[100:103] = np.eye(4)[3]  # maize: 3 of 50
+    after[150:] = np.eye(4)[3]  # rape: all, but they are too few to judge by
+    assert worst_class(CROP, before, after, target) == {
+        "name": "wheat", "measure": "recall", "n": 100, "before": 1.0, "after": pytest.approx(0.9),
+        "drop": pytest.approx(0.1), "ci95": pytest.approx([0.05, 0.16], abs=0.02), "enough": True,
+        "left_out": ["rape", "none"],
+    }  # fmt: skip
+    together = np.repeat([0, 1, 2], [100, 50, 49]) * 1000 + np.arange(199) // 10  # all that flip are of one site
+    assert worst_class(CROP, before, after, target, together)["ci95"][0] == 0
+    few = worst_class(CROP, before[140:], after[140:], target[140:])
+    assert (few["name"], few["enough"], few["drop"]) == ("rape", False, 1.0)
+
+
+def test_the_worst_label_is_judged_by_f1_and_the_worst_tenth_by_the_rise_of_its_rmse() -> None:
+    random = np.random.default_rng(2)
+    target = random.integers(0, 2, (200, 3))
+    before = np.where(target, 0.9, 0.1)
+    after = before.copy()
+    after[:40, 1] = 1 - after[:40, 1]
+    found = worst_class(LABELS, before, after, target)
+    assert (found["name"], found["measure"]) == ("beech", "f1")
+    assert found["after"] == pytest.approx(f1_score(target[:, 1], after[:, 1] >= 0.5))
+    moisture = np.linspace(0, 100, 1000)
+    before = moisture[:, None] + np.where(np.arange(1000) % 2, 1.0, -1.0)[:, None]
+    after = before.copy()
+    after[900:] += np.sign(before[900:] - moisture[900:, None]) * 0.5
+    found = worst_class(MOISTURE, before, after, moisture)
+    assert (found["name"], found["n"], found["drop"]) == ("90 to 100 %", 100, pytest.approx(0.5))
+
+
+def test_without_any_change_nothing_drops() -> None:
+    prediction, target = crops()
+    assert worst_class(CROP, prediction, prediction, target)["drop"] == 0

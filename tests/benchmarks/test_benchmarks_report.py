@@ -205,6 +205,16 @@ def test_headlines_are_ratios_of_what_was_measured_together(report: Report) -> N
     assert headlines(report | {"results": []}) == []
 
 
+def test_headlines_keep_modalities_apart(report: Report) -> None:
+    optical = [row for row in report["results"] if row["method"] == "mdico" and row["batch"] == 1]
+    sar = [row | {"modality": "sar", "metric": 0.5, "model_bytes": 1000} for row in optical]
+    found = headlines(report | {"modality": "optical, sar", "results": [*optical, *sar]})
+    assert [(one.value, one.text.partition(":")[0]) for one in found] == [
+        ("4.0 ×", "optical"), ("−0.002", "optical"), ("27 %", "optical"),
+        ("4.0 ×", "sar"), ("+0.000", "sar"), ("100 %", "sar"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

@@ -41,8 +41,8 @@ def test_repeating_counts_its_runs() -> None:
 def test_a_cold_start_has_its_parts_and_a_broken_graph_none(student: Callable[..., Path], tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no graph")
-    graphs = [(student(), {"optical": (4,)}), (broken, {"optical": (4,)})]
-    start, nothing = cold_starts(graphs, backend="onnxruntime", threads=1, repeats=1)
+    graphs = [(student(), {"optical": (4,)}, "onnxruntime"), (broken, {"optical": (4,)}, "onnxruntime")]
+    start, nothing = cold_starts(graphs, threads=1, repeats=1)
     assert nothing is None
     assert start is not None
     assert start["n"] == 1

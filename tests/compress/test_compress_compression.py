@@ -34,8 +34,9 @@ def model(two):
     """A fresh fake-quantized model, so that gradients do not stay in the shared one."""
     torch.manual_seed(0)
     train = torch.from_numpy(two.split.train)
-    chosen = compression.calibration_batches(two.samples, train, two.recipe)
-    return compression.QuantizedCoLearner(two.trained.model, chosen)
+    chosen = compression.calibration_samples(two.data, two.samples, train, two.recipe)
+    batches = {name: list(torch.split(two.samples.inputs[name][index], 64)) for name, index in chosen.items()}
+    return compression.QuantizedCoLearner(two.trained.model, batches)
 
 
 @pytest.mark.parametrize(
@@ -55,10 +56,10 @@ def test_each_objective_alone_moves_weights_and_ranges_of_all_students(two, mode
 
 
 def test_distillation_moves_weights_and_ranges_too(two, model, batch) -> None:
-    teacher = compression.predict_all(two.trained.model, two.samples)
+    teacher = compression.student_outputs(two.trained.model, two.samples, with_features=False)["sar"].prediction
     features = model(batch.inputs)
     index = torch.from_numpy(two.split.train[:64])
-    distillation(two.data.task, features["sar"].prediction, teacher["sar"][index[batch.rows["sar"]]]).backward()
+    distillation(two.data.task, features["sar"].prediction, teacher[index[batch.rows["sar"]]]).backward()
     layers = layer_quantizers(model.students["sar"], batch.inputs["sar"][:1])
     assert all(_moves(model.students["sar"].get_submodule(layer).weight) for layer in layers)
 
@@ -74,6 +75,47 @@ def test_distillation_is_smallest_at_the_teacher(kind, classes) -> None:
     here.backward()
     assert student.grad.abs().max() < 1e-6
     assert distillation(task, teacher + 0.5 * torch.randn_like(teacher), teacher) > here
+
+
+def test_the_distance_of_features_is_relative_and_0_at_the_float_student(two, model, batch) -> None:
+    index = torch.from_numpy(two.split.train[:64])[batch.rows["sar"]]
+    in_float = compression.student_outputs(two.trained.model, two.samples, with_features=True)["sar"]
+    with torch.no_grad():
+        same = two.trained.model.students["sar"](two.samples.inputs["sar"][index])
+    assert compression.feature_distance(same, in_float, index) < 1e-10
+    nothing = dataclasses.replace(same, specific=0 * same.specific, shared=0 * same.shared)
+    assert compression.feature_distance(nothing, in_float, index) == pytest.approx(1)
+    found = model(batch.inputs)["sar"]
+    assert 0 < compression.feature_distance(found, in_float, index) < 0.1
+
+
+def test_only_the_objectives_that_were_asked_for_act(two, tmp_path) -> None:
+    recipe = again(two.recipe, epochs=1, objectives=("main", "con"), distil=0.0, features=0.5)
+    (record,) = compress(two.data, two.trained, recipe, tmp_path / "some").facts["history"]
+    assert set(record["train"]) == {"main", "con", "features", "total"}
+    parts = record["train"]
+    assert parts["total"] == pytest.approx(parts["main"] + parts["con"] + 0.5 * parts["features"], rel=1e-4)
+
+
+def test_each_epoch_says_how_far_the_ranges_moved(two) -> None:
+    (record,) = two.compressed.facts["history"]
+    for name in ("optical", "sar"):
+        moved = record["ranges"][name]
+        assert 0 < moved["mean"] < moved["largest"] < 0.5
+        layer, _, which = moved["layer"].rpartition(".")
+        assert layer in two.compressed.ranges[name]
+        assert which in ("input", "weight")
+
+
+def test_the_movement_of_ranges_is_relative_to_their_start(two, model, batch) -> None:
+    movement = compression.Movement(model, {name: x[:1] for name, x in batch.inputs.items()})
+    assert all(moved["largest"] == 0 for moved in movement()["ranges"].values())
+    with torch.no_grad():
+        layer_quantizers(model.students["sar"], batch.inputs["sar"][:1])["shared.dense"].weight.scale.mul_(1.25)
+    moved = movement()["ranges"]
+    assert moved["optical"]["largest"] == 0
+    assert moved["sar"]["layer"] == "shared.dense.weight"
+    assert moved["sar"]["largest"] == pytest.approx(0.25, abs=1e-5)
 
 
 def test_heads_and_discriminators_carry_no_quantizer(two, live) -> None:
@@ -188,15 +230,26 @@ def test_calibration_sees_training_samples_only(two, tmp_path) -> None:
 
 def test_calibration_takes_so_many_samples_that_have_the_modality(two) -> None:
     train = torch.from_numpy(two.split.train)
-    few = compression.calibration_batches(two.samples, train, again(two.recipe, calibration=100))
-    for name, batches in few.items():
-        assert sum(len(piece) for piece in batches) == 100
-        assert all(piece.abs().sum(dim=tuple(range(1, piece.dim()))).min() > 0 for piece in batches), (
-            name
-        )  # none is absent
-    here = int(two.samples.present["optical"][train].sum())
-    everything = compression.calibration_batches(two.samples, train, again(two.recipe, calibration=10**6))["optical"]
-    assert sum(len(piece) for piece in everything) == here
+    few = compression.calibration_samples(two.data, two.samples, train, again(two.recipe, calibration=100))
+    for name, index in few.items():
+        assert len(index) == 100
+        assert two.samples.present[name][index].all()
+        assert torch.isin(index, train).all()
+    everything = compression.calibration_samples(two.data, two.samples, train, again(two.recipe, calibration=10**6))
+    assert len(everything["optical"]) == int(two.samples.present["optical"][train].sum())
+
+
+def test_the_calibration_samples_are_described(two) -> None:
+    about = two.compressed.facts["students"]["optical"]["calibration"]
+    train = two.split.train[two.data.present("optical")[two.split.train]]
+    assert about["samples"] == len(train) == sum(about["classes"])  # there are fewer than 512
+    assert about["groups"] == len(np.unique(two.data.groups[train]))
+    values = np.asarray(two.data.arrays["optical"][train])[:, :, 3]
+    band = about["bands"][two.data.modalities["optical"].bands[3].name]
+    assert band["min"] == np.nanmin(values)
+    assert band["max"] == np.nanmax(values)
+    assert band["mean"] == pytest.approx(np.nanmean(values, dtype=np.float64), rel=1e-6)
+    assert band["missing"] == pytest.approx(np.isnan(values).mean(), abs=1e-4)
 
 
 def test_a_model_of_one_modality_is_refused(two, tmp_path) -> None:

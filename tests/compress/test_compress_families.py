@@ -231,6 +231,19 @@ def test_families_without_attention_declare_nothing_as_float(students, name):
     assert len(students(name).fp32.metadata_props) == 0
 
 
+@pytest.mark.parametrize("name", INT8)
+def test_any_layer_of_a_family_can_stay_in_float_and_the_others_fuse_as_before(students, name):
+    """Whatever stands around it: a residual sum, a depthwise convolution, an attention, the mean over a map."""
+    student = students(name)
+    layers = [name for name, limits in student.ranges.items() if isinstance(limits, LayerRange)]
+    for layer in layers[:: max(1, len(layers) // 5)]:  # all were tried once; each takes two sessions
+        for target, check in (("cpu", check_fused), ("tensorrt", check_tensorrt)):
+            graph = place(student.fp32, student.ranges, target, [layer])
+            assert check(graph) == [], (layer, target)
+            stored = {tensor.name: tensor.data_type for tensor in graph.graph.initializer}
+            assert stored[f"{layer}.weight"] == onnx.TensorProto.FLOAT
+
+
 @pytest.mark.parametrize("name", ["ltae", "transformer"])
 def test_attention_says_what_stays_in_float_and_the_check_relies_on_it(students, name):
     graph = students(name).graph("cpu")

@@ -16,6 +16,7 @@ from qdq_graphs import concat, insert, node, residual, store, tempcnn
 from edge.deploy import dla, gpu, tensorrt_api, timing_cache
 from edge.deploy.boards import Board
 from edge.deploy.builder_tensorrt import Options, build, options_from_json
+from edge.deploy.half import half_graph
 from edge.errors import BackendMissing, FitError, InputError
 
 needs_builder = pytest.mark.skipif(
@@ -167,6 +168,16 @@ def test_options_come_back_from_json_and_nothing_else_does():
 def test_a_graph_of_the_wrong_kind_is_refused(tmp_path, trt, form, precision):
     with pytest.raises(InputError, match="take the bundle's other graph"):
         build(saved(tempcnn(form), tmp_path), Options(precision), backend="tensorrt")
+
+
+def test_a_graph_with_fp16_inside_is_taken_as_it_is_by_a_strongly_typed_network_alone(tmp_path, monkeypatch, trt):
+    path = saved(half_graph(tempcnn("float")), tmp_path)
+    for options in (Options("fp16"), Options("fp32")):
+        with pytest.raises(InputError, match="FP16 inside, for strongly typed networks alone; take the bundle's fp32"):
+            build(path, options, backend="tensorrt")
+    use(FakeTensorRT("11.1.0", weak=False), monkeypatch, tmp_path)
+    monkeypatch.setitem(sys.modules, "onnx", None)  # a board need not have it
+    assert build(path, Options("fp16"), backend="tensorrt").typed == "strongly"
 
 
 def test_without_the_package_the_line_that_installs_it_is_given(tmp_path, monkeypatch):

@@ -66,7 +66,7 @@ def test_a_bundle_of_one_precision_says_what_it_has(make_bundle: Callable[..., B
     bundle = make_bundle(keys=("fp32",))
     with pytest.raises(InputError, match=r"has no graph int8\.cpu; it has fp32"):
         bundle.graph_for("int8")
-    with pytest.raises(InputError, match="precision 'int4' is not known; use fp32 or int8"):
+    with pytest.raises(InputError, match="precision 'int4' is not known; use fp32, fp16 or int8"):
         bundle.graph_for("int4")
 
 

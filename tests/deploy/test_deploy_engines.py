@@ -118,6 +118,18 @@ def test_int8_that_does_not_pay_is_said_and_not_used(board, tiny_bundle):
     assert graph_to_run(tiny_bundle, None, "tensorrt")[1] == "fp16"
 
 
+@pytest.mark.parametrize(("options", "graph"), [((), "fp32"), (("--strongly-typed",), "fp16")])
+def test_a_strongly_typed_network_takes_the_fp16_graph_that_was_checked(board, make_bundle, options, graph):
+    board.__version__ = "10.12.0"
+    bundle = make_bundle(keys=("fp32", "fp16"))
+    result = edge(bundle.folder, "--precision", "fp16", "--json", *options)
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["chosen"] == "fp16"
+    sidecar = json.loads(Path(document["engines"][0]["plan"]).with_suffix(".json").read_text())
+    assert sidecar["source"].endswith(f"model.{graph}.onnx")
+
+
 def test_an_engine_that_contradicts_the_golden_vectors_is_never_chosen(board, tiny_bundle):
     board.wrong["int8"] = 1
     document = json.loads(edge(tiny_bundle.folder, "--json").stdout)

@@ -60,4 +60,4 @@ def test_the_text_says_what_goes_in_and_what_comes_out(tiny_bundle: Bundle) -> N
     text = as_text(inspect(tiny_bundle))
     assert "optical: float32, batch x 3 time x 2 band, NaN = missing" in text
     assert "binary crop no crop, crop" in text
-    assert "Conv  first  uint8  int8     4 2 3" in text
+    assert "Conv  first  int8      uint8  int8     4 2 3" in text

@@ -235,3 +235,64 @@ def test_an_archive_with_a_huge_header_is_not_unpacked(tiny_bundle: Bundle, tmp_
     with pytest.raises(InputError, match="bytes are missing"):
         predict(tiny_bundle, tmp_path / "a.npz", tmp_path / "out.csv")
     assert time.perf_counter() - begin < 1
+
+
+def read_table(path: Path, batch: int = 4) -> tuple[np.ndarray, list[str]]:
+    parts = list(read_samples(path, OPTICAL, batch))
+    return np.concatenate([part.values for part in parts]), [text for part in parts for text in part.extras["id"]]
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_plain_table_and_a_quoted_one_hold_the_same(tmp_path: Path, newline: str) -> None:
+    array = values(11)
+    array[0, 0, 0] = array[3, 2, 1] = array[9] = np.nan  # first cell, last cell, a whole row
+    names = [f"field {index}" for index in range(11)]
+    names[5] = ""
+    rows = [[name, *row] for name, row in zip(names, cells(array), strict=True)]
+    plain, quoted = tmp_path / "plain.csv", tmp_path / "quoted.csv"
+    with open(plain, "w", newline="") as file:
+        csv.writer(file, lineterminator=newline).writerows([["id", *HEADER], *rows])
+    rows[6][0] = 'field "6",' + newline + "by the river"  # from here on cell by cell, and across the piece's end
+    rows[7][0] = 'field "7",' + newline + "by the river"
+    with open(quoted, "w", newline="") as file:
+        csv.writer(file, lineterminator=newline).writerows([["id", *HEADER], *rows])
+    for path, expected in ((plain, names), (quoted, [row[0] for row in rows])):
+        found, texts = read_table(path)
+        np.testing.assert_array_equal(found, array)
+        assert texts == expected
+    assert sum(part.size for part in read_samples(plain, OPTICAL, 4)) == source_size(plain) - len(
+        plain.read_text().splitlines()[0] + newline
+    )
+
+
+def test_numbers_are_read_alike_on_both_ways(tmp_path: Path) -> None:
+    texts = ["1e3", " 2.5 ", "-0", "nan", "NaN", "inf", "+7", ".5", "16777217", "3.4e38", "1e-46", "0.1"]
+    rows = [[text] * 6 for text in texts]
+    plain = write_csv(tmp_path / "plain.csv", HEADER, rows)
+    quoted = tmp_path / "quoted.csv"
+    with open(quoted, "w", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows([HEADER, *rows])
+    found, other = (np.concatenate([p.values for p in read_samples(f, OPTICAL, 5)]) for f in (plain, quoted))
+    np.testing.assert_array_equal(found, other)
+    np.testing.assert_array_equal(found[:, 0, 0], np.array([float(text) for text in texts], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        (b"1,1,1,x,1,1\n", r"line 7: 'x' in the column 'ndvi_t1' is not a number"),
+        (b"1,1,1,1,1\n", r"line 7: 5 cells; the header has 6"),
+        (b"\n", r"line 7: 0 cells; the header has 6"),
+        (b"1,1,1,1,1,1,\n", r"line 7: 7 cells"),
+        (b'1,1,1,1,1,"1\n', r"line 7|line 8"),
+        (b"1,1,1,1,1,\xff\n", r"a\.csv, (line|after line) "),
+    ],
+)
+def test_a_fault_far_down_a_table_is_named_by_its_line(
+    tiny_bundle: Bundle, tmp_path: Path, last: bytes, message: str
+) -> None:
+    source = tmp_path / "a.csv"
+    source.write_bytes(",".join(HEADER).encode() + b"\n" + 5 * b"1,2,3,4,5,6\n" + last + b"1,1,1,1,1,1\n")
+    with pytest.raises(InputError, match=message):
+        predict(tiny_bundle, source, tmp_path / "out.csv", precision="fp32", batch=2)
+    assert not (tmp_path / "out.csv").exists()

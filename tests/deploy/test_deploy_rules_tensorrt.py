@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from qdq_graphs import CHANNELS, CLASSES, TIMES, concat, insert, insert_pair, node, residual, store, tempcnn
 
 from edge.deploy.rules_tensorrt import RULES, check_tensorrt, worth_int8
+from edge.deploy.sparsity import declare
 from edge.errors import BackendMissing, InputError
 
 
@@ -248,6 +249,10 @@ def external_data(model):
     tensor.external_data.add(key="location", value="../../etc/passwd")
 
 
+def declared_sparse_and_dense(model):
+    declare(model, ("conv2",))
+
+
 BROKEN = [
     ("R1", "relu1.q", tempcnn, zero_point_not_zero),
     ("R1", "relu1.q", tempcnn, zero_point_computed),
@@ -277,6 +282,7 @@ BROKEN = [
     ("R16", "sum.new.q", tempcnn, scalar_quantized),
     ("R19", "optical", tempcnn, times_free),
     ("domain", "gelu", tempcnn, foreign_operator),
+    ("sparse", "conv2", tempcnn, declared_sparse_and_dense),
     ("domain", "if", tempcnn, control_flow),
     ("leftovers", "same", tempcnn, identity),
     ("leftovers", "dropped", tempcnn, dropout),

@@ -26,6 +26,17 @@ def test_a_good_bundle_passes_every_check(make_bundle: Callable[..., Bundle], ki
     assert all(check.passed for check in checks), checks
 
 
+def test_the_fp16_graph_is_checked_too_and_left_to_edge_engine_with_tensorrt(
+    make_bundle: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = make_bundle(keys=("fp32", "fp16"))
+    checks = by_name(verify(bundle))
+    assert [checks[f"{name} fp16"].passed for name in ("load", "golden", "batch")] == [True] * 3
+    monkeypatch.setattr("edge.deploy.verify.placement_of", lambda _: "tensorrt")
+    check = by_name(verify(bundle))["load fp16"]
+    assert (check.passed, "edge engine" in check.detail) == (None, True)
+
+
 def test_a_damaged_bundle_is_an_input_error(tiny_bundle: Bundle) -> None:
     (tiny_bundle.folder / "report.html").write_text("changed")
     with pytest.raises(InputError, match=r"report\.html .* was changed"):

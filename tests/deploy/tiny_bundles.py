@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edge.card import make_card
 from edge.deploy.bundle import Bundle, write_bundle
 from edge.deploy.engine import open_engine
+from edge.deploy.half import half_graph
 from edge.sensors import Band, Modality
 from edge.tasks import Task
 
@@ -135,7 +136,7 @@ def build(
     arrays = {"input": values(batch if isinstance(batch, int) else 16)}
     for key, path in graphs.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        onnx.save(student(task, key, batch), path)
+        onnx.save(half_graph(student(task, "fp32", batch)) if key == "fp16" else student(task, key, batch), path)
         arrays[f"expected.{key}"] = open_engine(path).run({"optical": arrays["input"]})["prediction"]
     report = {"schema": "edge.report/1", "gates": list(gates)}
     return write_bundle(

@@ -7,7 +7,7 @@ import pytest
 from edge import gates
 from edge.build import Built
 from edge.errors import GateError
-from edge.gates import at_most, cost_gates, parity_gate, placement_gates
+from edge.gates import at_most, class_gates, cost_gates, half_gate, parity_gate, placement_gates
 from edge.tasks import Task
 
 CLASSES = Task("multiclass", "crop", ("oat", "rye", "pea"))
@@ -98,3 +98,39 @@ def test_failed_gates_are_named_with_value_and_bound() -> None:
         built.check_gates()
     assert failure.value.exit_code == 3
     assert "good" not in str(failure.value)
+
+
+def worst(drop: float, *, enough: bool = True) -> dict[str, Any]:
+    return {"name": "rye", "measure": "recall", "precision": "int8", "drop": drop + 0.1,
+            "ci95": [drop, drop + 0.2], "enough": enough}  # fmt: skip
+
+
+def test_the_worst_class_may_lose_so_much_and_no_more() -> None:
+    (held,), (failed,) = class_gates(worst(0.05), 0.05), class_gates(worst(0.06), 0.05)
+    assert held["name"] == "worst class (rye): drop of its recall, int8 against fp32, at least (95 %)"
+    assert (held["passed"], failed["passed"], failed["value"]) == (True, False, 0.06)
+
+
+def test_a_class_of_few_samples_or_no_bound_is_no_gate() -> None:
+    assert class_gates(worst(0.5, enough=False), 0.05) == []
+    assert class_gates(worst(0.5), None) == []
+
+
+@pytest.mark.parametrize(("size", "passed"), [(1.0, True), (1e5, False), (6e4, False)])
+def test_fp16_needs_room_for_what_flows_through_the_graph(tmp_path: Path, size: float, passed: bool) -> None:
+    """Two layers; the value between them is the input, which is `size`."""
+    onnx = pytest.importorskip("onnx")
+    from edge.deploy.half import half_graph
+
+    one = onnx.numpy_helper.from_array(np.eye(1, dtype=np.float32), "one")
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 1]) for name in ("x", "prediction")
+    ]
+    nodes = [onnx.helper.make_node("MatMul", ["x", "one"], ["between"]),
+             onnx.helper.make_node("MatMul", ["between", "one"], ["prediction"])]  # fmt: skip
+    graph = onnx.helper.make_graph(nodes, "two layers", values[:1], values[1:], [one])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(half_graph(model), str(tmp_path / "fp16.onnx"))
+    gate = half_gate(tmp_path / "fp16.onnx", {"x": np.full((2, 1), size, np.float32)})
+    assert (gate["passed"], gate["bound"]) == (passed, 0.5)
+    assert gate["value"] == (None if size > 65504 else pytest.approx(size / 65504, rel=1e-3))

@@ -71,6 +71,22 @@ def test_a_gru_asked_for_in_int8_is_built_in_fp32_and_says_so(here: PairedSet, t
     assert not (tmp_path / "compress").exists()
 
 
+def test_for_a_board_the_gru_is_built_in_fp16(here: PairedSet, tmp_path: Path) -> None:
+    wanted = dataclasses.replace(recipe(here, "gru"), target="jetson-orin-nano")
+    built = build(wanted, "sar", "int8", tmp_path, command="edge build --int8 --encoder gru")
+    assert built.folder.name == "sar-fp16-jetson-orin-nano"
+    assert any("'gru' of 'sar' cannot be INT8" in each and "built in FP16" in each for each in built.report["warnings"])
+    built.check_gates()
+    assert set(open_bundle(built.folder).graphs) == {"fp32", "fp16"}
+    assert "parity torch = fp16: rms difference / target sd" in {gate["name"] for gate in built.report["gates"]}
+
+
+def test_what_is_asked_to_stay_in_float_and_has_no_int8_is_said(here: PairedSet, tmp_path: Path) -> None:
+    wanted = dataclasses.replace(recipe(here, "tempcnn"), compression=Compression(epochs=1, exclude=("*.conv1",)))
+    built = build(wanted, "sar", "fp32", tmp_path, command="edge build")
+    assert any("this bundle has no INT8 graph" in each for each in built.report["warnings"])
+
+
 def test_attention_is_built_in_int8_with_nothing_left_in_float_but_what_it_declares(
     here: PairedSet, tmp_path: Path
 ) -> None:

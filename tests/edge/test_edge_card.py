@@ -150,5 +150,5 @@ def test_a_name_that_mlm_cannot_hold_is_refused(name: str) -> None:
 
 
 def test_an_unknown_graph_is_refused() -> None:
-    with pytest.raises(InputError, match=r"graph 'int4' is not known; use one of fp32, int8\.tensorrt, int8\.cpu"):
+    with pytest.raises(InputError, match=r"'int4' is not known; use one of fp32, fp16, int8\.tensorrt, int8\.cpu"):
         make(graphs=["int4"])

@@ -58,7 +58,7 @@ def bundle(tmp_path: Path) -> Callable[..., Path]:
         sensor = Modality(modality, tuple(Band(f"B{i}") for i in range(4)), ("band",), (4,))
         card = make_card(
             name=name, modality=sensor, task=task, graphs=["fp32", "int8.cpu"], created="2026-01-31T12:00:00Z",
-            training={"method": "mdico", "modalities": ["optical", "sar"], "data": "test"},
+            training={"method": "mdico", "modalities": ["optical", "sar"], "data": "my-fields"},
             accuracy={},
         )  # fmt: skip
         golden = {"input": np.ones((5, 4), np.float32)}
@@ -103,7 +103,7 @@ def test_a_bundle_is_measured_with_data(bundle: Callable[..., Path], data: Path,
     assert report["results"][0]["scores"]["accuracy"] == pytest.approx(0.9)
     assert report["results"][0]["metric_ci95"] is not None
     assert report["modality"] == "optical"
-    assert report["dataset"] == "test.npz"
+    assert report["dataset"] == "test"
     assert "latency at batch 8" in result.stderr
 
 
@@ -215,3 +215,65 @@ def test_a_file_that_is_no_archive_is_named(bundle: Callable[..., Path], tmp_pat
         assert (result.exit_code, f"{name} is not an .npz" in result.stderr) == (2, True)
     np.save(tmp_path / "array.npy", np.zeros(3))
     assert run(bundle("third"), "--data", tmp_path / "array.npy").exit_code == 2
+
+
+@pytest.fixture
+def second_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine `halved` beside ours: ONNX Runtime, with all predictions turned to the first class."""
+    import edge.deploy
+
+    folder = tmp_path / "engines"
+    folder.mkdir()
+    (folder / "engine_halved.py").write_text(
+        "from edge.deploy import engine_onnxruntime\n\n"
+        "def open_graph(graph, threads):\n"
+        "    engine = engine_onnxruntime.open_graph(graph, threads)\n"
+        "    whole = engine.run\n"
+        "    def run(inputs):\n"
+        "        found = whole(inputs)['prediction'].copy()\n"
+        "        found[:, 0] = 2\n"
+        "        return {'prediction': found}\n"
+        "    engine.run = run\n"
+        "    return engine\n"
+    )
+    monkeypatch.setattr(edge.deploy, "__path__", [*edge.deploy.__path__, str(folder)])
+
+
+@pytest.mark.usefixtures("second_engine")
+def test_engines_stand_side_by_side_each_with_its_own_accuracy(bundle: Callable[..., Path], data: Path) -> None:
+    arguments = (bundle(), "--data", data, "--batch", "1", "--precision", "int8", "--backend", "onnxruntime,halved")
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    validate_report(report)
+    found = {row["engine"]: row["scores"]["accuracy"] for row in report["results"]}
+    assert list(found) == ["onnxruntime", "halved"]
+    assert found["onnxruntime"] == pytest.approx(0.9)
+    assert found["halved"] < 0.6
+    assert [row["engine"] for row in report["scenarios"]] == 3 * ["onnxruntime", "halved"]
+    text = run(*arguments).stdout
+    assert re.search(r"mdico\s+INT8\s+halved\s", text)
+    assert "mdico INT8 onnxruntime" in text
+    assert "mdico INT8 halved" in text  # a column of accuracy by class for each
+
+
+def test_an_engine_that_is_unknown_or_lacks_its_graph_is_named(bundle: Callable[..., Path]) -> None:
+    result = run(bundle(), "--backend", "onnxruntime,tensorflow")
+    assert result.exit_code == 2
+    assert "the backend 'tensorflow' is not known; use onnxruntime, tensorrt" in result.stderr
+    result = run(bundle(), "--backend", "tensorrt", "--precision", "int8")
+    assert (result.exit_code, "has no int8 for tensorrt; it has fp32, int8.cpu" in result.stderr) == (2, True)
+
+
+def test_the_data_set_is_named_where_the_data_are_those_that_its_build_kept(
+    bundle: Callable[..., Path], data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bundles").mkdir()
+    folder = bundle("optical-int8").rename(tmp_path / "bundles" / "optical-int8")
+    (tmp_path / "test").mkdir()
+    kept, own = tmp_path / "test" / "optical.npz", tmp_path / "fields.npz"
+    for path in (kept, own):
+        path.write_bytes(data.read_bytes())
+    for path, name in ((kept.parent, "my-fields"), (kept, "my-fields"), (own, "fields")):
+        result = run(folder, "--data", path, "--batch", "1", "--scenario", "", "--json")
+        assert json.loads(result.stdout)["dataset"] == name

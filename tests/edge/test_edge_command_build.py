@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from edge.benchmarks.accuracy import worst_class
 from edge.benchmarks.latency import Times
 from edge.benchmarks.report import validate_report
 from edge.cli import main
 from edge.deploy.bundle import open_bundle
 from edge.deploy.rules_tensorrt import check_tensorrt
+from edge.tasks import Task
 from edge.train.sources.simulated import simulate
 
+YIELD = Task("regression", "yield", unit="t/ha")
 RECIPE = {
     "method": "mdico",
     "max_drop": 0.05,
@@ -175,7 +178,7 @@ def test_the_next_modality_trains_its_single_model_alone(place: Path, copy: Path
         "test",
         "train/single-sar",
     }
-    assert result.stdout.count("INT8") == 1
+    assert result.stdout.count("INT8 ") == 1
     assert "bundle: " in result.stdout
 
 
@@ -330,3 +333,54 @@ def no_space(path: str) -> Callable[..., None]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     return write
+
+
+def test_an_fp16_student_is_verified_and_measured_where_it_is_built(place: Path, copy: Path) -> None:
+    result = edge(place, "--modality", "optical", "--fp16", "--target", "jetson-orin-nano", "--json", out=copy)
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    bundle = open_bundle(Path(document["bundle"]))
+    assert (bundle.folder.name, list(bundle.graphs)) == ("optical-fp16-jetson-orin-nano", ["fp32", "fp16"])
+    assert bundle.graph_for("fp16").stat().st_size < 0.7 * bundle.graph_for("fp32").stat().st_size
+    report = document["report"]
+    gates = {gate["name"]: gate for gate in report["gates"]}
+    assert {"parity torch = fp16: rms difference / target sd", "fp16: largest value inside / largest of FP16",
+            "relative drop of the metric, fp16 against fp32"} <= set(gates)  # fmt: skip
+    assert all(gate["passed"] for gate in gates.values())
+    assert [row["metric"] is not None for row in report["results"] if row["precision"] == "fp16"] == [True] * 3
+    assert report["worst_class"]["precision"] == "fp16"
+    assert any("FP16 weights alone" in text for text in report["warnings"])
+    assert set(bundle.card["properties"]["edge:accuracy"]) == {"fp32", "fp16"}
+    assert CliRunner().invoke(main, ["verify", str(bundle.folder)]).exit_code == 0
+
+
+def test_a_bundle_has_one_precision(place: Path, tmp_path: Path) -> None:
+    result = edge(place, "--modality", "optical", "--int8", "--fp16", out=tmp_path / "run")
+    assert (result.exit_code, "fp16 and int8 are asked for" in result.stderr) == (2, True)
+
+
+def test_a_class_that_int8_hurts_too_much_fails_the_build(
+    place: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = worst_class(YIELD, np.array([[1.0], [2.0]]), np.array([[1.0], [3.0]]), np.array([0.0, 1.0]))
+    found |= {"ci95": [0.06, 0.3], "drop": 0.2, "enough": True}  # the test part has 80 samples, too few to be judged
+    monkeypatch.setattr("edge.benchmarks.accuracy.worst_class", lambda *_: found)
+    result = edge(place, "--modality", "optical", "--int8", "--max-class-drop", "0.05001", "--json", out=copy)
+    document = json.loads(result.stdout)
+    (gate,) = (gate for gate in document["report"]["gates"] if gate["name"].startswith("worst class"))
+    assert (result.exit_code, gate["passed"], gate["value"], gate["bound"]) == (3, False, 0.06, 0.05001)
+    shown = edge(place, "--modality", "optical", "--int8", "--max-class-drop", "0.1", out=copy)
+    assert shown.exit_code == 0
+    assert f"worst class INT8: {found['name']}" in shown.stdout
+
+
+def test_layers_that_are_excluded_are_float_in_the_bundle(place: Path, copy: Path) -> None:
+    result = edge(place, "--modality", "optical", "--int8", "--exclude", "shared.dense", "--json", out=copy)
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["reused"] is False
+    shown = CliRunner().invoke(main, ["inspect", document["bundle"], "--json"])
+    for key in ("int8.cpu", "int8.tensorrt"):
+        layers = {layer["name"]: layer["computes"] for layer in json.loads(shown.stdout)["graphs"][key]["layers"]}
+        assert layers["shared.dense.Gemm"] == "float, declared"
+        assert layers["specific.dense.Gemm"] == "int8"

@@ -19,20 +19,20 @@ from edge.train.sources.simulated import simulate
 
 RECIPE = {
     "max_drop": 0.05,
-    "model": {"hidden": 16, "embedding": 8},
+    "model": {"width": 32, "hidden": 16, "embedding": 8},
     "training": {"epochs": 3, "lr": 0.003},
     "compression": {"epochs": 1},
 }
 
 
-def point(width: int, p50: float | None, validation: float, test: float = 0.5, p99: float | None = 1.0) -> Point:
+def point(width: float, p50: float | None, validation: float, test: float = 0.5, p99: float | None = 1.0) -> Point:
     row = {"latency_ms": {"p50": p50, "p99": p99}, "metric": test, "metric_ci95": None, "model_bytes": 1000 * width}
     return Point(width, "fp32", "onnxruntime", row, {"metric": validation, "ci95": None})
 
 
-SMALL = point(32, 0.1, 0.820, p99=0.2)
-MIDDLE = point(64, 0.2, 0.825, p99=0.4)
-LARGE = point(128, 0.5, 0.824, test=0.99, p99=0.9)
+SMALL = point(0.25, 0.1, 0.820, p99=0.2)
+MIDDLE = point(0.5, 0.2, 0.825, p99=0.4)
+LARGE = point(1, 0.5, 0.824, test=0.99, p99=0.9)
 GRID = [SMALL, MIDDLE, LARGE]
 
 
@@ -55,8 +55,8 @@ def test_the_best_is_chosen_by_validation_accuracy_within_the_bounds(wish: Wish,
 
 
 def test_a_latency_that_was_not_measured_keeps_no_bound() -> None:
-    assert choose([point(32, 0.1, 0.8, p99=None)], Wish(latency_ms=9.0)) is None
-    assert choose([point(32, None, 0.8), SMALL], Wish(metric_drop=9.0)) is SMALL
+    assert choose([point(0.25, 0.1, 0.8, p99=None)], Wish(latency_ms=9.0)) is None
+    assert choose([point(0.25, None, 0.8), SMALL], Wish(metric_drop=9.0)) is SMALL
 
 
 def test_pareto_best_is_told_on_validation_accuracy() -> None:
@@ -95,28 +95,31 @@ def edge_front(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Result
 
 @pytest.mark.slow
 def test_a_grid_is_built_drawn_and_continued(edge_front: Callable[..., Result]) -> None:
-    result = edge_front("--widths", "4,8", "--metric-drop", "100", "--json")
+    result = edge_front("--widths", "1,0.5", "--metric-drop", "100", "--json")
     assert result.exit_code in (0, 3), result.stderr  # 3: the chosen student's own gates, on so little training
     document = json.loads(result.stdout)
-    run = Path(document["bundle"]).parent.parent
+    run = Path(document["bundle"]).parents[2]
+    assert document["bundle"] == str(run / "width-0.5" / "bundles" / "optical-int8")
     assert document == json.loads((run / "front.json").read_text())
     validate_report(json.loads((run / "report.json").read_text()))
     found = [(point["width"], point["precision"]) for point in document["points"]]
-    assert found == [(4, "fp32"), (4, "int8"), (8, "fp32"), (8, "int8")]
+    assert found == [(1, "fp32"), (1, "int8"), (0.5, "fp32"), (0.5, "int8")]
     (chosen,) = [point for point in document["points"] if point["chosen"]]
-    assert (chosen["width"], chosen["precision"]) == (8, "int8")  # the fastest by the stop-watch above
+    assert (chosen["width"], chosen["precision"]) == (0.5, "int8")  # the fastest by the stop-watch above
     bundle = open_bundle(Path(document["bundle"]))
-    assert bundle.card["properties"]["mlm:hyperparameters"]["width"] == 8
+    assert bundle.card["properties"]["mlm:hyperparameters"]["width"] == 16
+    full = json.loads((run / "train/taught/training.json").read_text())["fingerprint"]
+    assert bundle.card["properties"]["edge:training"]["full"] == full
     picture = ElementTree.fromstring((run / "front.svg").read_text())  # noqa: S314 - our own text
     assert "validation samples" in "".join(picture.itertext())
     assert len(picture.findall(".//{http://www.w3.org/2000/svg}rect[@class='mark']")) == 2
 
-    facts = run / "width-4" / "train"
-    before = {path: path.stat().st_mtime_ns for path in facts.rglob("training.json")}
-    again = edge_front("--widths", "4", "--precisions", "fp32", "--latency-ms", "0.5")
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("training.json")}
+    again = edge_front("--widths", "0.5", "--precisions", "fp32", "--latency-ms", "0.5")
     assert again.exit_code == 3
     assert "FP32" in again.stdout
     assert "no point of the grid keeps the bounds: p99 within 0.5 ms" in again.stderr
+    assert len(before) == 4  # students and single model, twice
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert json.loads((run / "front.json").read_text())["bundle"] is None
 
@@ -124,7 +127,9 @@ def test_a_grid_is_built_drawn_and_continued(edge_front: Callable[..., Result]) 
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (("--widths", "32,x"), "give whole numbers"),
+        (("--widths", "0.5,x"), "give shares like"),
+        (("--widths", "32,64"), "holds 32; a share is above 0 and at most 1"),
+        (("--widths", "1,0.5,0.75"), "width 0.75 of model.width 32 is the full student"),
         (("--precisions", "int4"), "holds 'int4'"),
         (("--engines", "abacus"), "the engine 'abacus' is not known"),
         (("--modality", "radar"), "modality 'radar' is not in"),

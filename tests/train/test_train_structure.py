@@ -259,7 +259,7 @@ def test_the_headline_is_what_the_table_says(trained):
     data, model = trained
     split = split_indices(data)
     samples = load_samples(data, ("optical", "sar"), split)
-    found = headline(model.model, samples, split.train, split.test)
+    found = headline(*(views_of(model.model, samples, part) for part in (split.train, split.test)))
     rows = write_analysis(model, data, model.folder / "nothing")
     table = {(row["measure"], row["part"]): row["value"] for row in rows if row["measure"] == "modality probe"}
     assert found == {

@@ -14,13 +14,12 @@ from edge.sensors import Modality
 from edge.tasks import Task
 from edge.train.distributed import Losses
 from edge.train.methods.method import Setting, student_losses
-from edge.train.methods.soft_targets import SoftTargets, soft_targets
+from edge.train.methods.soft_targets import TEMPERATURE, SoftTargets, soft_targets
 from edge.train.model import CoLearner
 from edge.train.objectives import CoLearning, Loss
 
 ABOUT = {"distilled": "students learn from a teacher with all modalities; each student needs its own modality only"}
 TOGETHER = True
-TEMPERATURE = 4.0  # of the comparisons in Tian, Krishnan, Isola 2020, arXiv 1910.10699
 
 
 def build(modalities: list[Modality], task: Task, recipe: Recipe) -> CoLearner:

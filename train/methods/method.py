@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from edge.recipe import Recipe
 from edge.sensors import Modality
 from edge.tasks import Task
 from edge.train.distributed import Losses
+from edge.train.methods.full import FullStudents
 from edge.train.methods.soft_targets import SoftTargets
 from edge.train.model import CoLearner, Features, Network
 from edge.train.objectives import Loss, Rows
@@ -34,6 +36,7 @@ class Setting:
     loss: Loss
     folder: Path
     resume: bool
+    full: FullStudents | None = None  # for narrower students
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,9 @@ class Predicting(Named, Protocol):
 def student_losses(
     network: CoLearner, setting: Setting, objective: Objective, teacher: SoftTargets | None = None
 ) -> Losses:
-    """The objective over batches; with a teacher, `distil` is the distance to what it says."""
+    """The objective over batches; with a teacher, `distil` is the distance to what it says, and narrower students also
+    have the distances to the full ones (train/methods/full.py).
+    """
     samples = setting.samples
 
     def losses(index: Tensor) -> dict[str, Tensor]:
@@ -100,6 +105,10 @@ def student_losses(
         if teacher is not None:
             parts["distil"] = teacher(features, index, batch.rows)
             parts["total"] = parts["total"] + parts["distil"]
+        if setting.full is not None:
+            distances = setting.full(features, index, batch.rows)
+            parts |= distances
+            parts["total"] = torch.stack([parts["total"], *distances.values()]).sum()
         return parts
 
     return losses

@@ -10,6 +10,8 @@ from edge.tasks import Task
 from edge.train.model import Features
 from edge.train.objectives import Rows, mean
 
+TEMPERATURE = 4.0  # of the comparisons in Tian, Krishnan, Isola 2020, arXiv 1910.10699
+
 
 def distillation(task: Task, prediction: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
     """How far a student's outputs (N, K) are from the teacher's.
