@@ -17,12 +17,12 @@ import numpy as np
 
 VARIANTS: dict[str, dict[str, float]] = {
     "calibration alone": {"epochs": 0},
-    "1e-4": {"lr": 1e-4, "distil": 0.0},
-    "3e-5": {"lr": 3e-5, "distil": 0.0},
-    "1e-5": {"lr": 1e-5, "distil": 0.0},
-    "1e-4, distilled": {"lr": 1e-4, "distil": 1.0},
-    "3e-5, distilled": {"lr": 3e-5, "distil": 1.0},
-    "1e-5, distilled": {"lr": 1e-5, "distil": 1.0},
+    "1e-4": {"epochs": 4, "lr": 1e-4, "distil": 0.0},
+    "3e-5": {"epochs": 4, "lr": 3e-5, "distil": 0.0},
+    "1e-5": {"epochs": 4, "lr": 1e-5, "distil": 0.0},
+    "1e-4, distilled": {"epochs": 4, "lr": 1e-4, "distil": 1.0},
+    "3e-5, distilled": {"epochs": 4, "lr": 3e-5, "distil": 1.0},
+    "1e-5, distilled": {"epochs": 4, "lr": 1e-5, "distil": 1.0},
 }
 
 
@@ -61,7 +61,7 @@ def one_fold(data: str, fold: int, folder: Path) -> dict[str, list[float]]:
     index = split_indices(paired, fold).validation
     found = {}
     for name, settings in VARIANTS.items():
-        tuning = dataclasses.replace(recipe.compression, **settings)  # type: ignore[arg-type]
+        tuning = dataclasses.replace(recipe.compression, features=0.0, **settings)  # type: ignore[arg-type]
         variant = dataclasses.replace(recipe, compression=tuning)
         compressed = compress(paired, trained, variant, folder / name.replace(" ", "-"))
         found[name] = [

@@ -6,7 +6,8 @@
 For each bundle in RUN/bundles with test samples in RUN/test: TensorRT (or TensorRT-RTX) FP32, FP16 and INT8; ONNX
 Runtime's CUDA provider on the FP32 graph and the INT8 one (which it computes in float); the trained torch student,
 eager and compiled. All of a bundle are timed in turns in one process, end to end: from sensor values in host memory to
-predictions in host memory. Parity and accuracy are judged against ONNX Runtime on the CPU with the same graph.
+predictions in host memory. Parity and accuracy are judged against ONNX Runtime on the CPU with the same graph. FP32 is
+FP32 for all of them: TF32, which torch and ONNX Runtime would take for convolutions, is off.
 
 A dry run compiles what can be compiled without a GPU and runs torch and ONNX Runtime on the CPU for parity; it times
 nothing, and its rows say so.
@@ -36,7 +37,7 @@ from edge.deploy.gpu import gpu_here
 from edge.deploy.plan import obtain
 from edge.deploy.verify import agree
 from edge.engines import find_backend
-from edge.errors import EdgeError, FitError, InputError
+from edge.errors import FitError, InputError
 from edge.files import replacing
 from edge.metrics import relative_drop
 
@@ -68,6 +69,7 @@ class TorchStudent:
 
         from edge.train.training import load_trained, to_units
 
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         method = str(bundle.card["properties"]["edge:training"]["method"])
         trained, self._name = load_trained(run / "train" / method), bundle.modality.name
         scaling = trained.scaling[self._name]
@@ -79,6 +81,8 @@ class TorchStudent:
             output = branch(torch.where(torch.isnan(z), torch.zeros_like(z), z)).prediction
             return to_units(trained.task, output, trained.target_scaling)
 
+        if compiled:  # forget the bundles before: after eight shapes of one function torch would run it uncompiled
+            torch.compiler.reset()
         self._student = torch.compile(student, dynamic=False) if compiled else student
         self._torch, self._device = torch, device
 
@@ -100,7 +104,7 @@ class OnnxRuntimeCuda:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
-        wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        wanted = [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
         self._session = onnxruntime.InferenceSession(graph.read_bytes(), options, providers=wanted)
         if "CUDAExecutionProvider" not in self._session.get_providers():
             raise FitError("ONNX Runtime cannot load its CUDA provider here")
@@ -139,7 +143,7 @@ def _tensorrt(graph: Path, precision: str, backend: str, *, dry: bool) -> Conten
     """Built now; a build that fails is raised when it is opened."""
     try:
         plan = obtain(graph, Options(precision), backend=backend, notify=_say)
-    except EdgeError as error:
+    except Exception as error:  # EdgeError, and what NVIDIA's library raises on a GPU that it does not know
         return Contender(backend, precision, _key(precision), _later(_fail, error))
     about = FitError("compiled, not run: this is a dry run")
     opened = _later(_fail, about) if dry else _later(open_engine, plan.path, backend=backend)
@@ -171,8 +175,8 @@ def measure(run: Path, bundle: Bundle, backend: str, seconds: float, max_drop: f
                 engine = contender.opened()
                 stack.callback(engine.close)
                 found = predict(engine, name, x)
-            except (EdgeError, RuntimeError, ImportError) as error:  # torch and ONNX Runtime raise RuntimeError
-                row["error"] = getattr(error, "message", str(error)).splitlines()[0]
+            except Exception as error:  # whatever a GPU's library raises, the others still count
+                row["error"] = (getattr(error, "message", str(error)).splitlines() or [type(error).__name__])[0]
                 continue
             row |= _judged(bundle, contender, found, expected[contender.reference], target, fp32, max_drop)
             running[len(rows) - 1] = engine
@@ -213,6 +217,13 @@ def _latencies(rows: list[Row], running: dict[int, Any], name: str, x: Array, se
     return found
 
 
+def _write(out: Path, rows: list[Row]) -> None:
+    with replacing(out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def _reference(graph: Path, name: str, x: Array) -> Array:
     with contextlib.closing(open_engine(graph)) as engine:
         return predict(engine, name, x)
@@ -234,7 +245,7 @@ def _later(function: Callable[..., Any], *arguments: Any, **named: Any) -> Calla
     return lambda: function(*arguments, **named)
 
 
-def _fail(error: EdgeError) -> Any:
+def _fail(error: Exception) -> Any:
     raise error
 
 
@@ -267,11 +278,10 @@ def main(runs: Sequence[Path], out: Path, backend: str | None, seconds: float, m
         raise FitError("this machine has no GPU that cuda-python can use; try --dry-run")
     found = backend or find_backend()
     students = [(run, bundle) for run in runs for bundle in bundles_of(run)]
-    rows = [row for run, bundle in students for row in measure(run, bundle, found, seconds, max_drop, dry=dry_run)]
-    with replacing(out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    rows: list[Row] = []
+    for run, bundle in students:
+        rows += measure(run, bundle, found, seconds, max_drop, dry=dry_run)
+        _write(out, rows)  # after each bundle: a borrowed GPU may be taken back before the last one
     wrong = [row for row in rows if row["agrees"] is False or row["within_gate"] is False]
     counted = {"rows": len(rows), "failed": sum(row["error"] is not None for row in rows), "wrong": len(wrong)}
     click.echo(json.dumps({"benchmark": "gpu", "dry_run": dry_run, "out": str(out)} | counted))

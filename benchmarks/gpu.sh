@@ -42,7 +42,8 @@ unpack() {
     mkdir -p "$site"
     for set in ort-cuda trt-rtx; do
         if [[ -f "$folder/$set.json" ]]; then
-            "$python" "$folder/unpack.py" "$folder" "$set"
+            # It knows one place, /tmp/site.
+            sed "s#/tmp/site#$site#g" "$folder/unpack.py" | "$python" - "$folder" "$set"
         fi
     done
     for wheel in "$folder"/wheels/*.whl; do

@@ -37,13 +37,14 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 FP32 = "FP32"
+EPOCHS = 2
 VARIANTS: dict[str, dict[str, Any]] = {
     "calibration alone": {"epochs": 0},
-    "L_main": {"objectives": ("main",), "distil": 0.0},
-    "L_main, L_aux": {"objectives": ("main", "aux"), "distil": 0.0},
-    "all four": {"distil": 0.0},
-    "all four, distilled": {"distil": 1.0},
-    "all four, distilled with features": {"distil": 1.0, "features": 1.0},
+    "L_main": {"epochs": EPOCHS, "objectives": ("main",), "distil": 0.0, "features": 0.0},
+    "L_main, L_aux": {"epochs": EPOCHS, "objectives": ("main", "aux"), "distil": 0.0, "features": 0.0},
+    "all four": {"epochs": EPOCHS, "distil": 0.0, "features": 0.0},
+    "all four, distilled": {"epochs": EPOCHS, "distil": 1.0, "features": 0.0},
+    "all four, distilled with features": {"epochs": EPOCHS, "distil": 1.0, "features": 1.0},
 }
 COLUMNS = (
     "data", "fold", "seed", "variant", "modality", "metric", "validation", "test", "worst_class", "worst_damage",

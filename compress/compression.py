@@ -1,9 +1,10 @@
 """`edge compress`: co-learned students in, INT8 students out, with the objectives that shaped them alive.
 
-Fold every modality's student, put fake quantizers in, then fine-tune all of them together: L_main, L_aux, L_con and
-L_mod act on the fake-quantized features; heads and discriminators stay in float. Two further terms hold each student to
-what its FP32 self predicts and, if asked, to its features: fine-tuning mends what rounding broke and does not wander
-off. Which of the terms act is `compression.objectives`, `distil` and `features`; benchmarks/RESULTS.md compares them.
+Fold every modality's student, put fake quantizers in, calibrate their ranges, and fine-tune all students together where
+that is needed (compress/fine_tuning.py): L_main, L_aux, L_con and L_mod act on the fake-quantized features; heads and
+discriminators stay in float. Two further terms hold each student to the predictions and the features of its FP32 self:
+fine-tuning mends what rounding broke and does not wander off. `compression.objectives`, `distil` and `features` choose;
+benchmarks/RESULTS.md compares them.
 """
 
 import contextlib
@@ -20,11 +21,11 @@ from torch import Tensor, nn
 
 from edge.compress.calibration import statistics, stratified
 from edge.compress.exclude import exclude
+from edge.compress.fine_tuning import FineTuning, Movement, still_acting
 from edge.compress.fold import FoldedStudent
 from edge.compress.placement import PLACEMENTS, Placement
 from edge.compress.quantize import (
     InputRange,
-    LayerRange,
     float_layers,
     layer_ranges,
     quantize,
@@ -34,21 +35,20 @@ from edge.compress.quantize import (
 from edge.compress.sparsity import hold, prune
 from edge.errors import InputError
 from edge.files import check_replaceable, read_json, write_json
-from edge.recipe import CO_LEARNED, OBJECTIVES, Compression, Objectives, Recipe
+from edge.recipe import CO_LEARNED, Recipe
 from edge.train import checkpoint
 from edge.train.encoders import no_int8
 from edge.train.encoders.blocks import Add
 from edge.train.fingerprint import code_version, fingerprint, is_current
 from edge.train.loop import Schedule, fit
 from edge.train.methods.full import student_outputs
-from edge.train.methods.soft_targets import distillation
 from edge.train.model import CoLearner, Features
-from edge.train.objectives import mean
+from edge.train.objectives import Loss, class_weights
 from edge.train.paired import PairedSet
 from edge.train.samples import Samples, load_samples, usable
 from edge.train.splits import Split
 from edge.train.structure import PARTS, Views, views_of
-from edge.train.training import Trained, batch_size, learning, split_of, to_units
+from edge.train.training import Trained, batch_size, split_of, to_units
 
 FACTS = "compression.json"
 WEIGHTS = "students.safetensors"
@@ -129,56 +129,22 @@ def compress(data: PairedSet, trained: Trained, recipe: Recipe, folder: Path, *,
     calibration = {name: list(torch.split(samples.inputs[name][index], 64)) for name, index in chosen.items()}
     model = QuantizedCoLearner(trained.model, calibration, sparse=settings.sparsity is not None)
     exclude(model.students, trained, {name: pieces[0][:1] for name, pieces in calibration.items()}, settings.exclude)
-    acting = dataclasses.replace(trained.recipe, objectives=_acting(trained.recipe.objectives, settings))
-    objectives = learning(acting, data.task, samples.target[train])
-    in_float = student_outputs(trained.model, samples, with_features=settings.features > 0)
-    movement = Movement(model, {name: pieces[0][:1] for name, pieces in calibration.items()})
-
-    def losses(index: Tensor) -> dict[str, Tensor]:
-        batch = samples.batch(index)
-        features = model(batch.inputs)
-        parts = objectives(features, batch.target, batch.rows, model.heads)
-        own = {name: index[batch.rows[name]] for name in features}
-        if settings.distil:
-            terms = [
-                distillation(data.task, part.prediction, in_float[name].prediction[own[name]])
-                for name, part in features.items()
-            ]
-            parts["distil"] = mean(terms)
-            parts["total"] = parts["total"] + settings.distil * parts["distil"]
-        if settings.features:
-            parts["features"] = mean(
-                [feature_distance(part, in_float[name], own[name]) for name, part in features.items()]
-            )
-            parts["total"] = parts["total"] + settings.features * parts["features"]
-        return parts
-
-    schedule = Schedule(settings.epochs, batch_size(trained.recipe, len(train)), settings.lr, keep_start=True)
+    tuning = FineTuning(
+        model, samples, data.task, settings,
+        still_acting(trained.recipe, settings, data.task, samples.target[train]),
+        student_outputs(trained.model, samples, with_features=settings.features > 0),
+    )  # fmt: skip
+    cost = tuning.cost(Loss(data.task, class_weights(data.task, samples.target[train])), validation)
+    schedule = Schedule(tuning.epochs(cost), batch_size(trained.recipe, len(train)), settings.lr, keep_start=True)
     history = fit(
-        model, losses, (train, validation), schedule,
+        model, tuning, (train, validation), schedule,
         seed=recipe.seed, state=folder / STATE, fingerprint=mark, label="compress", resume=resume,
-        observe=movement,
+        observe=Movement(model.students, {name: pieces[0][:1] for name, pieces in calibration.items()}),
     )  # fmt: skip
     _save_features(folder, model, samples, split)
-    about = {name: _statistics(data, name, index) for name, index in chosen.items()}
+    about = {name: _statistics(data, name, index) | {"cost": cost[name]} for name, index in chosen.items()}
     _save(folder, trained, model, samples, torch.from_numpy(split.test), mark, history, about)
     return load_compressed(folder, trained)
-
-
-def _acting(weights: Objectives, settings: Compression) -> Objectives:
-    """The objectives' weights with those that do not act in fine-tuning at 0."""
-    return dataclasses.replace(weights, **{name: 0.0 for name in OBJECTIVES if name not in settings.objectives})
-
-
-def feature_distance(part: Features, in_float: Features, index: Tensor) -> Tensor:
-    """Mean square difference of specific and shared features (N, h) to the float student's for the samples `index`,
-    relative to the mean square of those: 0 where they are equal, 1 where nothing is left.
-    """
-    terms = []
-    for name in ("specific", "shared"):
-        wanted = getattr(in_float, name)[index]
-        terms.append((getattr(part, name) - wanted).square().mean() / wanted.square().mean().clamp(min=1e-12))
-    return torch.stack(terms).mean()
 
 
 def calibration_samples(data: PairedSet, samples: Samples, train: Tensor, recipe: Recipe) -> dict[str, Tensor]:
@@ -196,38 +162,6 @@ def _statistics(data: PairedSet, name: str, index: Tensor) -> dict[str, Any]:
     rows = index.numpy()
     values, target = np.asarray(data.arrays[name][rows]), np.asarray(data.target)[rows]
     return statistics(data.task, data.modalities[name], values, target, data.groups[rows])
-
-
-class Movement:
-    """How far fine-tuning has moved the ranges from what calibration set: for the record of each epoch."""
-
-    def __init__(self, model: QuantizedCoLearner, samples: dict[str, Tensor]) -> None:
-        self.model, self.samples = model, samples
-        self.start = self._limits()
-
-    def __call__(self) -> dict[str, Any]:
-        """By modality the `mean` and the `largest` relative change of a range, and the `layer` that has the latter."""
-        found = {}
-        for name, limits in self._limits().items():
-            changes = {layer: abs(limit / self.start[name][layer] - 1) for layer, limit in limits.items()}
-            if changes:
-                largest = max(changes, key=changes.__getitem__)
-                mean_change = sum(changes.values()) / len(changes)
-                found[name] = {
-                    "mean": round(mean_change, 6), "largest": round(changes[largest], 6), "layer": largest
-                }  # fmt: skip
-        return {"ranges": found}
-
-    def _limits(self) -> dict[str, dict[str, float]]:
-        """The largest value of each input's and each weight's range."""
-        limits: dict[str, dict[str, float]] = {}
-        for name, student in self.model.students.items():
-            limits[name] = {}
-            for layer, found in layer_ranges(student, self.samples[name]).items():
-                limits[name][f"{layer}.input"] = found.input_limit
-                if isinstance(found, LayerRange):
-                    limits[name][f"{layer}.weight"] = float(np.max(found.weight_limit))
-        return limits
 
 
 def _save(

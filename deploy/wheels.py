@@ -19,8 +19,12 @@ _PYTHON = re.compile(r"3\.\d{1,2}")
 _PLATFORM = re.compile(r"manylinux_2_(\d{1,2})_(aarch64|x86_64)")
 # glibc 2.17 is the oldest of any manylinux wheel for aarch64 (PEP 599, PEP 600).
 _OLDEST_GLIBC = 17
-# Which CUDA a board has is told by its Python: 12 with JetPack 6 (Ubuntu 22.04), 13 with JetPack 7 (Ubuntu 24.04).
-# https://developer.nvidia.com/embedded/jetpack-archive ; the wheels for aarch64 need glibc 2.28 at most.
+# Which CUDA a board has is told by its Python: 12 with JetPack 6 [1], 13 with JetPack 7 [2, 3]. Within a major version
+# cuda-python may be newer or older than CUDA itself [4]; not tried on a board. For aarch64 it needs glibc 2.28 at most.
+# [1] 12.6 in 6.1: https://pytorch.org/TensorRT/getting_started/jetpack.html
+# [2] 13.0 in 7.0 and 7.1: https://developer.nvidia.com/embedded/jetpack/downloads/archive-7.1
+# [3] 13.2 in 7.2: https://github.com/OE4T/meta-tegra/pull/2224
+# [4] https://nvidia.github.io/cuda-python/cuda-bindings/latest/support.html
 _JETPACK_CUDA = {"3.10": "cuda-python>=12.6,<13", "3.12": "cuda-python>=13,<14"}
 _NOT_SOURCE = (".*", "build", "dist", "runs", "tests", "shared", "__pycache__", "*.egg-info", "*.onnx", "*.np[yz]")
 

@@ -68,11 +68,11 @@ class Training:
 class Compression:
     """Fine-tuning under fake quantization."""
 
-    epochs: int = 2  # a fifth of the time of training
+    epochs: int | None = None  # None: 2 if calibration alone costs more than 1 % of the validation loss, else 0
     lr: float = 3e-5  # chosen on validation samples: benchmarks/RESULTS.md
     objectives: tuple[str, ...] = OBJECTIVES  # those of co-learning that act, with their weights of training
     distil: float = 1.0  # weight of staying close to the FP32 student's predictions
-    features: float = 0.0  # weight of staying close to the FP32 student's specific and shared features
+    features: float = 1.0  # weight of staying close to the FP32 student's specific and shared features
     calibration: int = 512  # training samples that set the first ranges
     exclude: tuple[str, ...] = ()  # layers that stay in float: [MODALITY.]LAYER, also with * ? [...]
     sparsity: str | None = None  # "2:4": two of any four weights become 0, which tensor cores since Ampere skip
@@ -125,7 +125,7 @@ class Recipe:
                 raise InputError(f"{key} is {value}; it must be above 0")
         not_negative = {
             "training.min_delta": self.training.min_delta, "max_drop": self.max_drop,
-            "compression.epochs": self.compression.epochs, "compression.distil": self.compression.distil,
+            "compression.epochs": self.compression.epochs or 0, "compression.distil": self.compression.distil,
             "compression.features": self.compression.features,
             **{f"objectives.{name}": getattr(self.objectives, name) for name in OBJECTIVES},
         }  # fmt: skip

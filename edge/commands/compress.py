@@ -67,12 +67,16 @@ def command(
     for record in compressed.facts["history"]:
         click.echo(f"epoch {record['epoch']}: validation loss {record['validation']['total']:.4f}", err=True)
     for name, facts in compressed.facts["students"].items():
+        click.echo(
+            f"{name}: calibration alone changed the validation loss by {facts['calibration']['cost']:+.2%}", err=True
+        )
         left = facts["excluded"]
         others = f", in float {', '.join(left)}" if left else ""
         half = len(facts["sparse"])
         sparse = f", {half} of them with {recipe.compression.sparsity} sparsity" if half else ""
         click.echo(f"{name}: {len(facts['ranges'].keys() - left)} layers in INT8{sparse}{others}", err=True)
-    click.echo(f"{compressed.facts['seconds']:.0f} s of fine-tuning -> {compressed.folder}", err=True)
+    tuned = f"{compressed.facts['seconds']:.0f} s of fine-tuning" if compressed.facts["history"] else "not fine-tuned"
+    click.echo(f"{tuned} -> {compressed.folder}", err=True)
 
 
 def _front(recipe: Recipe, run: Path, force: bool, as_json: bool) -> None:

@@ -79,12 +79,15 @@ def test_what_runs_is_timed_together_and_what_fails_keeps_its_reason(run, tmp_pa
         assert dry is False
 
         def broken():
-            raise RuntimeError("CUDA error: no kernel image\nat some line")
+            raise EPFail("CUDA error: no kernel image\nat some line")
 
         graph = bundle.graphs["fp32"]
         yield gpu.Contender(backend, "fp32", "fp32", lambda: open_engine(graph), 1, "tensorrt 10.3.0")
         yield gpu.Contender("upside down", "fp32", "fp32", lambda: Negated(graph))
         yield gpu.Contender("torch eager", "fp32", "fp32", broken)
+
+    class EPFail(Exception):
+        """ONNX Runtime's errors are nothing but exceptions."""
 
     class Negated:
         def __init__(self, graph):
@@ -129,6 +132,32 @@ def test_the_script_is_bash_and_explains_itself():
     done = subprocess.run(["bash", SCRIPT], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "benchmarks/gpu.sh dry-run --out gpu.csv RUN..." in done.stderr
+
+
+def test_what_was_measured_is_kept_when_the_gpu_is_lost(run, tmp_path, monkeypatch):
+    def measure(where, *_arguments, **_named):
+        if where.name == "lost":
+            raise KeyboardInterrupt
+        return [dict.fromkeys(gpu.COLUMNS) | {"run": where.name}]
+
+    (tmp_path / "lost").symlink_to(run)
+    monkeypatch.setattr(gpu, "measure", measure)
+    arguments = [str(run), str(tmp_path / "lost"), "--dry-run", "--backend", "tensorrt_rtx"]
+    result = CliRunner().invoke(gpu.main, [*arguments, "--out", str(tmp_path / "gpu.csv")])
+    assert result.exit_code == 1
+    assert [row["run"] for row in read(tmp_path / "gpu.csv")] == ["run"]
+
+
+def test_the_runtimes_pieces_are_joined_in_the_folder_that_is_asked_for(tmp_path):
+    """With an unpacker that knows one place, as pack_gpu.py writes it."""
+    (tmp_path / "pieces").mkdir()
+    (tmp_path / "pieces" / "trt-rtx.json").write_text("{}")
+    code = "import pathlib, sys; pathlib.Path('/tmp/site/joined').write_text(' '.join(sys.argv[1:]))"
+    (tmp_path / "pieces" / "unpack.py").write_text(code)
+    environment = os.environ | {"PYTHON": sys.executable, "EDGE_GPU_SITE": str(tmp_path / "site")}
+    subprocess.run(["bash", SCRIPT, "unpack", tmp_path / "pieces"], env=environment, check=True)
+    assert (tmp_path / "site" / "joined").read_text() == f"{tmp_path / 'pieces'} trt-rtx"
+    assert (tmp_path / "site" / "tensorrt_rtx" / "__init__.py").is_file()
 
 
 @pytest.mark.slow

@@ -7,13 +7,18 @@ import pytest
 import torch
 
 from edge.compress import compression
-from edge.compress.compression import compress, distillation, load_compressed
+from edge.compress.compression import compress, load_compressed
+from edge.compress.fine_tuning import COST, EPOCHS, FineTuning, Movement, feature_distance
 from edge.compress.fold import FoldedStudent
 from edge.compress.placement import PLACEMENTS
 from edge.compress.quantize import layer_quantizers, quantizers
 from edge.errors import InputError
 from edge.recipe import Compression, Recipe
 from edge.tasks import Task
+from edge.train.methods.soft_targets import distillation
+from edge.train.model import Features
+from edge.train.objectives import Loss
+from edge.train.samples import Samples
 from edge.train.training import learning, load_trained, to_units
 
 SPECIFIC = {f"specific.{layer}" for layer in ("conv1", "conv2", "dense")}
@@ -82,11 +87,11 @@ def test_the_distance_of_features_is_relative_and_0_at_the_float_student(two, mo
     in_float = compression.student_outputs(two.trained.model, two.samples, with_features=True)["sar"]
     with torch.no_grad():
         same = two.trained.model.students["sar"](two.samples.inputs["sar"][index])
-    assert compression.feature_distance(same, in_float, index) < 1e-10
+    assert feature_distance(same, in_float, index) < 1e-10
     nothing = dataclasses.replace(same, specific=0 * same.specific, shared=0 * same.shared)
-    assert compression.feature_distance(nothing, in_float, index) == pytest.approx(1)
+    assert feature_distance(nothing, in_float, index) == pytest.approx(1)
     found = model(batch.inputs)["sar"]
-    assert 0 < compression.feature_distance(found, in_float, index) < 0.1
+    assert 0 < feature_distance(found, in_float, index) < 0.1
 
 
 def test_only_the_objectives_that_were_asked_for_act(two, tmp_path) -> None:
@@ -108,7 +113,7 @@ def test_each_epoch_says_how_far_the_ranges_moved(two) -> None:
 
 
 def test_the_movement_of_ranges_is_relative_to_their_start(two, model, batch) -> None:
-    movement = compression.Movement(model, {name: x[:1] for name, x in batch.inputs.items()})
+    movement = Movement(model.students, {name: x[:1] for name, x in batch.inputs.items()})
     assert all(moved["largest"] == 0 for moved in movement()["ranges"].values())
     with torch.no_grad():
         layer_quantizers(model.students["sar"], batch.inputs["sar"][:1])["shared.dense"].weight.scale.mul_(1.25)
@@ -116,6 +121,40 @@ def test_the_movement_of_ranges_is_relative_to_their_start(two, model, batch) ->
     assert moved["optical"]["largest"] == 0
     assert moved["sar"]["layer"] == "shared.dense.weight"
     assert moved["sar"]["largest"] == pytest.approx(0.25, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "cost", "epochs"),
+    [
+        ({}, {"optical": 0.9 * COST, "sar": -0.1}, 0),
+        ({}, {"optical": 0.9 * COST, "sar": 1.1 * COST}, EPOCHS),
+        ({"sparsity": "2:4"}, {"optical": 0.0}, EPOCHS),
+        ({"epochs": 7}, {"optical": 0.0}, 7),
+        ({"epochs": 0}, {"optical": 1.0}, 0),
+    ],
+)
+def test_students_are_fine_tuned_where_calibration_alone_costs_too_much(settings, cost, epochs) -> None:
+    tuning = FineTuning(None, None, Task("regression"), Compression(**settings), None, {})
+    assert tuning.epochs(cost) == epochs
+
+
+def test_the_cost_of_calibration_is_the_relative_rise_of_the_validation_loss() -> None:
+    """By hand: squared errors of FP32 are 1 and 4, of INT8 1 and 9; the third sample lacks the sensor."""
+
+    class Rounded(torch.nn.Module):
+        def forward(self, inputs):
+            return {name: Features(x + torch.tensor([[0.0], [1.0]]), x, x, x) for name, x in inputs.items()}
+
+    inputs = torch.tensor([[1.0], [2.0], [9.0], [9.0]])
+    samples = Samples(
+        {"sar": inputs},
+        {"sar": torch.tensor([True, True, False, True])},
+        torch.tensor([0.0, 0.0, 0.0, 5.0]),
+        {},
+        (0, 1),
+    )
+    tuning = FineTuning(Rounded(), samples, Task("regression"), Compression(), None, {"sar": Features(*[inputs] * 4)})
+    assert tuning.cost(Loss(Task("regression")), torch.tensor([0, 1, 2])) == {"sar": pytest.approx(1.0)}
 
 
 def test_heads_and_discriminators_carry_no_quantizer(two, live) -> None:

@@ -97,7 +97,7 @@ def test_wheels_for_jetpack_6_are_all_that_pip_asks_for(tmp_path: Path) -> None:
     except InputError as error:
         pytest.skip(f"no network: {error.message}")
     names = {path.name.partition("-")[0] for path in wheels}
-    assert {"edge_colearn", "numpy", "click", "onnxruntime", "pip"} <= names
+    assert {"edge_colearn", "numpy", "click", "onnxruntime", "pip", "cuda_python", "cuda_bindings"} <= names
     assert {"torch", "nncf", "onnx"}.isdisjoint(names)
     tags = [path.stem.split("-")[-2:] for path in wheels]
     assert all(platform == "any" or "aarch64" in platform for _, platform in tags)

@@ -18,6 +18,7 @@ from tiny_bundles import build
 
 from edge.deploy.remote import _unpack, ask_device, build_on, check_host
 from edge.errors import InputError
+from edge.train.sources.simulated import simulate
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
 
@@ -135,3 +136,22 @@ def test_a_bundle_is_installed_verified_and_measured_over_there_and_the_second_t
     assert again.returncode == 0, again.stderr
     assert "installing" not in again.stderr
     assert (venv / "edge-stamp").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.slow
+def test_edge_build_with_on_brings_the_boards_report_back(board: Path, tmp_path: Path) -> None:
+    simulate(tmp_path / "set", n=200, seed=3)
+    small = {"width": 16, "hidden": 32, "embedding": 16}
+    recipe = {"model": small, "training": {"epochs": 2}, "compression": {"epochs": 1}, "max_drop": 1}
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    words = ["build", "--modality", "optical", "--int8", "--on", "board", "--json", "--out", str(tmp_path / "run")]
+    words += ["--data", str(tmp_path / "set"), "--recipe", str(tmp_path / "recipe.json")]
+    done = subprocess.run([sys.executable, "-m", "edge", *words], capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 3), done.stderr  # 3: a student this small may be slower, or fail a gate, in INT8
+    found = json.loads(done.stdout)
+    assert Path(found["on"]) == tmp_path / "run/on/board/optical-int8"
+    assert json.loads((Path(found["on"]) / "report.json").read_text()) == found["report_on"]
+    assert {row["precision"] for row in found["report_on"]["results"]} == {"fp32", "int8"}
+    assert found["report_on"]["results"] != found["report"]["results"]  # measured over there, not copied
+    assert all(row["scores"] for row in found["report_on"]["results"])  # the test samples went along
+    assert "jetson.sh: done" in done.stderr
