@@ -11,13 +11,15 @@
 #   benchmarks/gpu.sh run --out gpu.csv RUN...       there, from the repository's root
 #
 # RUN is the folder of an `edge build` (bundles, test samples, trained models). PACK_GPU.py is ../shared/device/pack_gpu.py.
+# The support matrix of TensorRT-RTX names 7.5, 8.6, 8.9 and 12.x, not the H100's 9.0: there its rows may hold an error.
+# https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/getting-started/support-matrix.html
 set -euo pipefail
 
 site=${EDGE_GPU_SITE:-/tmp/site}
 python=${PYTHON:-python3}
 
 usage() {
-    sed -n '2,14s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,16s/^# \{0,1\}//p' "$0" >&2
     exit 2
 }
 

@@ -43,7 +43,7 @@ class FineTuning:
         """The objectives that act, the distances to the float students, and their weighted sum, for a batch."""
         batch = self.samples.batch(index)
         features = self.model(batch.inputs)
-        parts = self.objectives(features, batch.target, batch.rows, self.model.heads)  # type: ignore[arg-type]
+        parts = self.objectives(features, batch.target, batch.rows, self.model.heads)
         own = {name: index[batch.rows[name]] for name in features}
         if self.settings.distil:
             terms = [

@@ -22,7 +22,7 @@ _OLDEST_GLIBC = 17
 # Which CUDA a board has is told by its Python: 12 with JetPack 6 [1], 13 with JetPack 7 [2, 3]. Within a major version
 # cuda-python may be newer or older than CUDA itself [4]; not tried on a board. For aarch64 it needs glibc 2.28 at most.
 # [1] 12.6 in 6.1: https://pytorch.org/TensorRT/getting_started/jetpack.html
-# [2] 13.0 in 7.0 and 7.1: https://developer.nvidia.com/embedded/jetpack/downloads/archive-7.1
+# [2] 13.0 in 7.1: https://developer.nvidia.com/embedded/jetpack/downloads/archive-7.1
 # [3] 13.2 in 7.2: https://github.com/OE4T/meta-tegra/pull/2224
 # [4] https://nvidia.github.io/cuda-python/cuda-bindings/latest/support.html
 _JETPACK_CUDA = {"3.10": "cuda-python>=12.6,<13", "3.12": "cuda-python>=13,<14"}
