@@ -69,7 +69,7 @@ def run(python: str, package: Path, code: str, graphs: Path, cache: Path) -> dic
     """
     script = textwrap.dedent(head) + textwrap.dedent(code) + "\nprint(json.dumps(found))"
     done = subprocess.run(
-        [python, "-W", "error", "-c", script], capture_output=True, text=True, check=False,
+        [python, "-W", "error", "-c", script], capture_output=True, text=True, check=False, cwd=package,
         env={**os.environ, "EDGE_CACHE": str(cache), "PYTHONPATH": str(package)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
