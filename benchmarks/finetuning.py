@@ -15,6 +15,8 @@ from typing import Any
 import click
 import numpy as np
 
+from edge.benchmarks.int8_study import answers
+
 VARIANTS: dict[str, dict[str, float]] = {
     "calibration alone": {"epochs": 0},
     "1e-4": {"epochs": 4, "lr": 1e-4, "distil": 0.0},
@@ -74,14 +76,9 @@ def one_fold(data: str, fold: int, folder: Path) -> dict[str, list[float]]:
 
 def metric(model: Any, paired: Any, modality: str, index: Any) -> float:
     """The task's metric of an ONNX graph on the samples `index` that have the modality."""
-    import onnxruntime as ort
-
     from edge.metrics import score
 
-    index = index[paired.present(modality)[index]]
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (output,) = session.run(None, {modality: np.array(paired.arrays[modality][index])})
-    return score(paired.task, output, np.array(paired.target[index]))[paired.task.metric]
+    return score(paired.task, *answers(paired, modality, model, index))[paired.task.metric]
 
 
 if __name__ == "__main__":

@@ -27,7 +27,6 @@ from edge.benchmarks.figures import metric_name
 from edge.benchmarks.sections import replace_section
 from edge.commands.options import make_recipe, split_list
 from edge.errors import InputError
-from edge.files import replacing
 from edge.recipe import Recipe
 from edge.tasks import Task
 
@@ -71,6 +70,7 @@ def one_fold(work: Work) -> list[Row]:
     from edge.compress.compression import compress, load_features
     from edge.compress.graphs import fp32_graph, int8_graphs
     from edge.stages import open_data
+    from edge.train.fold_table import write_csv
     from edge.train.samples import load_samples
     from edge.train.structure import headline, views_of
     from edge.train.training import split_of, train
@@ -103,7 +103,7 @@ def one_fold(work: Work) -> list[Row]:
             found = measured(data, name, int8_graphs(trained, compressed, name)["int8.cpu"], split)
             about = {"variant": variant, "modality": name, "seconds": compressed.facts["seconds"]}
             rows.append(common | about | seen | _scores(data.task, found, reference[name]))
-    _write(work.table, rows)
+    write_csv(work.table, list(COLUMNS), rows)
     shutil.rmtree(models)
     return rows
 
@@ -127,21 +127,27 @@ def structure(found: dict[str, float | None]) -> Row:
 
 def measured(data: "PairedSet", modality: str, model: Any, split: Any) -> dict[str, Any]:
     """Metric on validation and test samples of a graph in ONNX Runtime; `output` and `target` of the latter."""
-    import onnxruntime as ort
-
     from edge.metrics import score
 
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     found: dict[str, Any] = {}
     for part in ("validation", "test"):
-        index = getattr(split, part)
-        index = index[data.present(modality)[index]]
-        inputs, target = np.array(data.arrays[modality][index], np.float32), np.array(data.target[index])
-        pieces = [session.run(None, {modality: inputs[i : i + 256]})[0] for i in range(0, len(index), 256)]
-        output = np.concatenate(pieces)
+        output, target = answers(data, modality, model, getattr(split, part))
         found[part] = score(data.task, output, target)[data.task.metric]
         found |= {"output": output, "target": target}
     return found
+
+
+def answers(data: "PairedSet", modality: str, model: Any, index: Any) -> tuple[Any, Any]:
+    """What an ONNX graph says in ONNX Runtime about those of the samples `index` that have the modality: (n, outputs),
+    and their targets.
+    """
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    index = index[data.present(modality)[index]]
+    inputs = np.array(data.arrays[modality][index], np.float32)
+    pieces = [session.run(None, {modality: inputs[i : i + 256]})[0] for i in range(0, len(index), 256)]
+    return np.concatenate(pieces), np.array(data.target[index])
 
 
 def _scores(task: Task, found: dict[str, Any], reference: dict[str, Any] | None) -> Row:
@@ -209,15 +215,8 @@ def _with_interval(test: dict[str, Any]) -> str:
     return f"{test['difference']:+.4f} [{test['ci95'][0]:+.4f}, {test['ci95'][1]:+.4f}]"
 
 
-def _write(path: Path, rows: list[Row]) -> None:
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def read(path: Path) -> list[Row]:
-    """What `_write` wrote; none if there is no such file."""
+    """The rows of a CSV of this study; none if there is no such file."""
     if not path.exists():
         return []
     with open(path, newline="", encoding="utf-8") as file:
@@ -255,6 +254,7 @@ def one_set(recipe: Recipe, folds: int, seeds: int, jobs: int, out: Path, result
     from tqdm import tqdm
 
     from edge.stages import open_data
+    from edge.train.fold_table import write_csv
     from edge.train.processes import in_processes
     from edge.train.splits import protocol_of
 
@@ -271,7 +271,7 @@ def one_set(recipe: Recipe, folds: int, seeds: int, jobs: int, out: Path, result
         for _ in in_processes(one_fold, todo, jobs):
             bar.update()
     rows = [row for work in everything for row in read(work.table)]
-    _write(results / "results" / f"int8-{paired.name}.csv", rows)
+    write_csv(results / "results" / f"int8-{paired.name}.csv", list(COLUMNS), rows)
     summary = summarise(rows, protocol)
     command = f"python -m edge.benchmarks.int8_study --data {shlex.quote(recipe.data)} --folds {folds} --seeds {seeds}"
     where = f"{count} {protocol} folds x {seeds} seeds" if count > 1 else f"the set's own split, {seeds} seeds"

@@ -1,7 +1,7 @@
 """Options that several commands share, and the recipe that they give."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,13 @@ Command = Callable[..., Any]
 _TRAINING = ("epochs", "batch", "lr", "patience")
 _MODEL = ("encoder",)
 _COMPRESSION = ("exclude", "mixed", "sparsity")
+
+
+def _with(options: Sequence[Callable[[Command], Command]], command: Command) -> Command:
+    """The command with these options, which help shows in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def recipe_options(command: Command) -> Command:
@@ -36,9 +43,7 @@ def recipe_options(command: Command) -> Command:
                      help="How samples are parted; `published` validates on the test fold, its scores are too good. "
                      "[default: fixed for a set with a split of its own, else grouped]"),
     )  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _with(options, command)
 
 
 def float_options(command: Command) -> Command:
@@ -49,9 +54,7 @@ def float_options(command: Command) -> Command:
         click.option("--mixed", type=float, is_flag=False, flag_value=1.2, metavar="[BUDGET]",
                      help="Leave in float what INT8 hurts most, up to this multiple of the INT8 latency, or 1.2."),
     )  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _with(options, command)
 
 
 def smaller_options(command: Command) -> Command:
@@ -62,9 +65,7 @@ def smaller_options(command: Command) -> Command:
         click.option("--sparsity", type=click.Choice([SPARSITY]), help="Of any four weights in INT8 two are 0, which "
                      "tensor cores since Ampere skip. [default: none]"),
     )  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _with(options, command)
 
 
 def run_options(command: Command) -> Command:
@@ -75,9 +76,7 @@ def run_options(command: Command) -> Command:
         click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
         click.option("--force", is_flag=True, help="Do everything again."),
     )  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _with(options, command)
 
 
 def whole_numbers(_: click.Context, option: click.Parameter, text: str) -> tuple[int, ...]:
