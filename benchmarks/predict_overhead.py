@@ -29,7 +29,8 @@ from edge.benchmarks.report import columns
 from edge.deploy.bundle import Bundle, open_bundle
 from edge.deploy.engine import Tensor, check_inputs, open_engine
 from edge.deploy.predict import predict, write_answers
-from edge.deploy.samples import Samples, csv_columns, read_samples
+from edge.deploy.samples import Samples, read_samples
+from edge.deploy.samples_csv import csv_columns
 from edge.files import write_json
 
 BATCH = 256

@@ -2,19 +2,16 @@
 
     FILE.npy   (n, *shape of the modality) or one sample; numbers
     FILE.npz   the array named after the modality, or the only array; the same shapes
-    FILE.csv   a header, one sample per row, see `csv_columns`; an empty cell is a missing value; others are kept
+    FILE.csv   a header, one sample per row, see edge.deploy.samples_csv
     FOLDER     .npy and .npz files, in the order of their names; the column `file` says where a row comes from
 
 Values are what the sensor gives, NaN = missing. Integers and other floats are converted to float32; nothing is scaled.
 """
 
-import csv
-import itertools
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,7 +41,9 @@ def read_samples(source: Path, modality: Modality, batch: int) -> Iterator[Sampl
     if source.suffix in _ARRAYS:
         return _ARRAYS[source.suffix](source, modality, batch)
     if source.suffix == ".csv":
-        return _csv(source, modality, batch)
+        from edge.deploy.samples_csv import read_csv
+
+        return read_csv(source, modality, batch)
     raise InputError(f"{source}: the ending {source.suffix!r} is not known; use .npz, .npy, .csv or a folder")
 
 
@@ -53,16 +52,6 @@ def source_size(source: Path) -> int:
     if source.is_dir():
         return sum(path.stat().st_size for path in source.iterdir() if path.suffix in _ARRAYS)
     return source.stat().st_size
-
-
-def csv_columns(modality: Modality) -> list[str]:
-    """The columns of a sample: `<band>` for a vector; `<band>_t0`, `<band>_t1` ... for a series; any order will do."""
-    names = [band.name for band in modality.bands]
-    if modality.kind == "vector":
-        return names
-    if modality.kind == "series":
-        return [f"{name}_t{step}" for step in range(modality.shape[0]) for name in names]
-    raise InputError(f"a table cannot hold images, and {modality.name!r} is one; give .npy, .npz or a folder")
 
 
 def _npy(path: Path, modality: Modality, batch: int) -> Iterator[Samples]:
@@ -154,136 +143,3 @@ def _count(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], modality: M
     raise InputError(
         f"{path} has shape {list(shape)}; {modality.name!r} needs {wanted}, {len(modality.bands)} bands: {names}"
     )
-
-
-def _csv(path: Path, modality: Modality, batch: int) -> Iterator[Samples]:
-    """Numbers through numpy's parser as long as the file is plain, the rest, and what is wrong, cell by cell."""
-    done = 0
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        try:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            done = reader.line_num
-            places, kept = _places(path, header, csv_columns(modality))
-            while lines := list(itertools.islice(file, batch)):
-                part = _plain(lines, len(header), places, kept, modality)
-                if part is None:
-                    yield from _cell_by_cell(path, itertools.chain(lines, file), done, header, modality, batch)
-                    return
-                yield part
-                done += len(lines)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{path}, after line {done}: {error}") from None
-
-
-def _plain(
-    lines: list[str], columns: int, places: list[int], kept: dict[str, int], modality: Modality
-) -> Samples | None:
-    """Lines without quotes, with a number or nothing in each cell; None for others. Half the time of `_table`."""
-    if columns == 1 or any('"' in line or line.count(",") != columns - 1 for line in lines):
-        return None  # of one column, a blank line would be skipped
-    bare = [line.rstrip("\r\n") for line in lines]
-    try:
-        used = places if kept else None  # without a choice numpy is faster
-        values = np.loadtxt(map(_filled, bare), np.float32, comments=None, delimiter=",", usecols=used, ndmin=2)
-        values = values if kept else values.take(places, axis=1)
-    except ValueError:
-        return None
-    cells = [line.split(",") for line in bare] if kept else []
-    extras = {name: list(map(itemgetter(place), cells)) for name, place in kept.items()}
-    return Samples(values.reshape(-1, *modality.shape), extras, sum(map(len, lines)))
-
-
-def _filled(line: str) -> str:
-    """An empty cell is a missing value."""
-    if ",," in line or line.startswith(",") or line.endswith(","):
-        return ",".join(cell or "nan" for cell in line.split(","))
-    return line
-
-
-def _cell_by_cell(
-    path: Path, lines: Iterator[str], before: int, header: list[str], modality: Modality, batch: int
-) -> Iterator[Samples]:
-    """All that a table may be; `before`: lines that were read already."""
-    places, kept = _places(path, header, csv_columns(modality))
-    read = [0]
-    reader = csv.reader(_counting(lines, read))
-    rows: list[list[str]] = []
-    try:
-        for row in reader:
-            if len(row) != len(header):
-                line = before + reader.line_num
-                raise InputError(f"{path}, line {line}: {len(row)} cells; the header has {len(header)}")
-            rows.append(row)
-            if len(rows) == batch:
-                yield _table(path, rows, places, kept, modality, before + reader.line_num, read)
-                rows = []
-        if rows:
-            yield _table(path, rows, places, kept, modality, before + reader.line_num, read)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}, line {before + reader.line_num}: {error}") from None
-
-
-def _counting(lines: Iterator[str], read: list[int]) -> Iterator[str]:
-    for line in lines:
-        read[0] += len(line)
-        yield line
-
-
-def _places(path: Path, header: list[str], wanted: list[str]) -> tuple[list[int], dict[str, int]]:
-    """Where the wanted columns and the others stand."""
-    if not header:
-        raise InputError(f"{path} is empty; its first line must name the columns {_some(wanted)}")
-    if len(set(header)) < len(header):
-        twice = next(name for name in header if header.count(name) > 1)
-        raise InputError(f"{path}: the column {twice!r} is there twice")
-    missing = [name for name in wanted if name not in header]
-    if missing:
-        raise InputError(
-            f"{path} lacks {len(missing)} of the {len(wanted)} columns that the bundle needs: {_some(missing)}"
-        )
-    others = set(header) - set(wanted)
-    return [header.index(name) for name in wanted], {name: place for place, name in enumerate(header) if name in others}
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:6]) + (f" ... {names[-1]}" if len(names) > 6 else "")
-
-
-def _table(
-    path: Path,
-    rows: list[list[str]],
-    places: list[int],
-    kept: dict[str, int],
-    modality: Modality,
-    line: int,
-    read: list[int],
-) -> Samples:
-    """Rows of text as numbers; `read[0]`, the characters so far, begins again at 0."""
-    cells = [[row[place] or "nan" for place in places] for row in rows]
-    try:
-        values = np.array(cells, dtype=np.float32).reshape(-1, *modality.shape)
-    except ValueError:
-        raise InputError(_not_a_number(path, cells, csv_columns(modality), line)) from None
-    size, read[0] = read[0], 0
-    return Samples(values, {name: list(map(itemgetter(place), rows)) for name, place in kept.items()}, size)
-
-
-def _not_a_number(path: Path, cells: list[list[str]], names: list[str], line: int) -> str:
-    """Name the first cell that is no number; `line` is the last of them."""
-    for back, row in enumerate(cells):
-        for name, cell in zip(names, row, strict=True):
-            if not _is_number(cell):
-                at = line - len(cells) + 1 + back
-                return (
-                    f"{path}, line {at}: {cell!r} in the column {name!r} is not a number; leave a missing value empty"
-                )
-    return f"{path}, before line {line}: a cell is not a number"
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
