@@ -19,6 +19,7 @@ PACKAGES = {
         "engines on NVIDIA boards",
         "on Jetson it comes with JetPack; else pip install 'edge-colearn[tensorrt]'",
     ),
+    "cuda-python": ("buffers and CUDA graphs of TensorRT engines", "pip install 'edge-colearn[tensorrt]'"),
     "torch": ("train, compress", "pip install 'edge-colearn[train]'"),
     "nncf": ("compress", "pip install 'edge-colearn[compress]'"),
     "onnx": ("compress, layers in inspect", "pip install 'edge-colearn[compress]'"),
@@ -162,6 +163,9 @@ def _machine_checks(board: Board | None, root: Path) -> list[Check]:
 def _line(package: str, board: Board | None) -> str:
     if package == "tensorrt" and board:
         return VENV_LINE if board.tensorrt else JETPACK_LINE
+    if package == "cuda-python" and board and board.cuda:  # its major version is CUDA's
+        major = int(board.cuda.partition(".")[0])
+        return f"pip install 'cuda-python>={major},<{major + 1}'"
     return PACKAGES[package][1]
 
 

@@ -34,9 +34,6 @@ def build_on(host: str, bundle: Path, out: Path, *, data: Path | None = None, se
     `host` is USER@HOST or a name of ~/.ssh/config; `data` a .npz for accuracy. What is said there appears on stderr.
     InputError: no such host, no login. FitError, BackendMissing, GateError: as `edge` over there says.
     """
-    check_host(host)
-    if shutil.which("ssh") is None:
-        raise BackendMissing("ssh is not installed; sudo apt-get install openssh-client")
     device = ask_device(host)
     with tempfile.TemporaryDirectory() as temporary:
         archive = Path(temporary) / "pack.tar.gz"
@@ -66,7 +63,10 @@ def check_host(host: str) -> str:
 
 
 def ask_device(host: str) -> Device:
-    """The Python and the platform of `host`. FitError if wheels cannot be for it."""
+    """The Python and the platform of `host`. InputError if it cannot be asked, FitError if wheels cannot be for it."""
+    check_host(host)
+    if shutil.which("ssh") is None:
+        raise BackendMissing("ssh is not installed; sudo apt-get install openssh-client")
     words = _ssh(host, f"python3 -c {shlex.quote(_ASK)}")
     done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -59,14 +59,14 @@ def command(
     """
     from edge.benchmarks.report import table
     from edge.build import build
-    from edge.deploy.remote import build_on, check_host
+    from edge.deploy.remote import ask_device, build_on
     from edge.files import read_json
 
     asked = {name for name, on in (("int8", int8), ("fp16", fp16), (precision, precision)) if on}
     if len(asked) > 1:
         raise click.UsageError(f"{' and '.join(sorted(map(str, asked)))} are asked for; a bundle has one precision")
     if host:
-        check_host(host)
+        ask_device(host)  # now, and not after an hour of training
     typed = shlex.join(["edge", *sys.argv[1:]])
     built = build(make_recipe(**flags), modality, next(iter(asked), None), out, command=typed, force=force)
     run = built.folder.parents[1]  # RUN, or RUN/width-SHARE

@@ -245,6 +245,19 @@ def test_a_target_or_precision_that_cannot_be_is_refused_before_any_work(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_host_that_cannot_be_asked_is_refused_before_any_work(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text("#!/bin/sh\necho no route to host >&2\nexit 255\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", str(ssh.parent), prepend=os.pathsep)
+    result = edge(place, "--modality", "optical", "--on", "me@board", out=tmp_path / "run")
+    assert (result.exit_code, "me@board cannot be asked: no route to host" in result.stderr) == (2, True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_damaged_bundle_is_built_again(place: Path, copy: Path) -> None:
     report = copy / "bundles" / "optical-int8" / "report.html"
     report.write_text("nothing")

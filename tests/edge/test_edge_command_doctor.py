@@ -60,7 +60,8 @@ def test_doctor_ends_with_5_where_no_engine_can_run(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_board_that_is_ready_has_nothing_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    installed(monkeypatch, numpy="1.26.4", onnxruntime="1.23.2", tensorrt="10.3.0", jsonschema="4.26.0")
+    ready = {"tensorrt": "10.3.0", "cuda-python": "12.6.2", "jsonschema": "4.26.0"}
+    installed(monkeypatch, numpy="1.26.4", onnxruntime="1.23.2", **ready)
     root = build(tmp_path, "orin-nano")
     write(root / "sys/class/devfreq/17000000.gpu/min_freq", 1020000000)
     for core in (0, 1):
@@ -89,6 +90,7 @@ def test_a_bare_jetpack_is_told_what_to_install(tmp_path: Path, monkeypatch: pyt
     assert {entry["package"]: entry["install"] for entry in facts["missing"]} == {
         "onnxruntime": "pip install 'edge-colearn[cpu]'",
         "tensorrt": line,
+        "cuda-python": "pip install 'cuda-python>=13,<14'",
         "jsonschema": "pip install 'edge-colearn[card]'",
     }
     assert check(facts, "clocks locked")["fix"] == "sudo jetson_clocks"
