@@ -26,10 +26,25 @@ if TYPE_CHECKING:
 @click.command(name="front")
 @click.option("--modality", metavar="NAME", help="The one sensor in the field. [default: the first that is trained]")
 @click.option(
-    "--widths", default="1,0.5,0.25", show_default=True, callback=shares, help="Shares of the full student's channels."
+    "--width",
+    "widths",
+    default="1,0.5,0.25",
+    show_default=True,
+    callback=shares,
+    help="Shares of the full student's channels.",
 )
-@click.option("--precisions", default="fp32,int8", show_default=True, callback=precisions, help="Graphs to measure.")
-@click.option("--engines", default="onnxruntime", show_default=True, callback=names, help="Engines to measure on.")
+@click.option(
+    "--precision", "precisions", default="fp32,int8", show_default=True, callback=precisions, help="Graphs to measure."
+)
+@click.option(
+    "--backend",
+    "engines",
+    default="onnxruntime",
+    show_default=True,
+    callback=names,
+    help="Engines, side by side.",
+    metavar="A,B",
+)
 @click.option(
     "--latency-ms",
     type=click.FloatRange(0, min_open=True),
@@ -77,7 +92,7 @@ def command(
     \b
     Example:
       edge front --data lfmc --modality optical --latency-ms 1
-      edge front --data lfmc --widths 1,0.75,0.5 --metric-drop 0.5 --out runs/lfmc-front
+      edge front --data lfmc --width 1,0.75,0.5 --metric-drop 0.5 --out runs/lfmc-front
     """
     from edge.front import Grid, Wish
 

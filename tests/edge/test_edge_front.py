@@ -95,7 +95,7 @@ def edge_front(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Result
 
 @pytest.mark.slow
 def test_a_grid_is_built_drawn_and_continued(edge_front: Callable[..., Result]) -> None:
-    result = edge_front("--widths", "1,0.5", "--metric-drop", "100", "--json")
+    result = edge_front("--width", "1,0.5", "--metric-drop", "100", "--json")
     assert result.exit_code in (0, 3), result.stderr  # 3: the chosen student's own gates, on so little training
     document = json.loads(result.stdout)
     run = Path(document["bundle"]).parents[2]
@@ -115,7 +115,7 @@ def test_a_grid_is_built_drawn_and_continued(edge_front: Callable[..., Result]) 
     assert len(picture.findall(".//{http://www.w3.org/2000/svg}rect[@class='mark']")) == 2
 
     before = {path: path.stat().st_mtime_ns for path in run.rglob("training.json")}
-    again = edge_front("--widths", "0.5", "--precisions", "fp32", "--latency-ms", "0.5")
+    again = edge_front("--width", "0.5", "--precision", "fp32", "--latency-ms", "0.5")
     assert again.exit_code == 3
     assert "FP32" in again.stdout
     assert "no point of the grid keeps the bounds: p99 within 0.5 ms" in again.stderr
@@ -127,11 +127,11 @@ def test_a_grid_is_built_drawn_and_continued(edge_front: Callable[..., Result]) 
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (("--widths", "0.5,x"), "give shares like"),
-        (("--widths", "32,64"), "holds 32; a share is above 0 and at most 1"),
-        (("--widths", "1,0.5,0.75"), "width 0.75 of model.width 32 is the full student"),
-        (("--precisions", "int4"), "holds 'int4'"),
-        (("--engines", "abacus"), "the engine 'abacus' is not known"),
+        (("--width", "0.5,x"), "give shares like"),
+        (("--width", "32,64"), "holds 32; a share is above 0 and at most 1"),
+        (("--width", "1,0.5,0.75"), "width 0.75 of model.width 32 is the full student"),
+        (("--precision", "int4"), "holds 'int4'"),
+        (("--backend", "abacus"), "the engine 'abacus' is not known"),
         (("--modality", "radar"), "modality 'radar' is not in"),
         (("--latency-ms", "0"), "not in the range"),
     ],
