@@ -150,7 +150,7 @@ class Builder:
             predictions = {key: _predict(path, self.modality, inputs) for key, path in graphs.items()}
             rows = self.measure(graphs, single, inputs, target, groups)
             worst = self.worst_class(predictions, target, groups)
-            use = self.decide(rows)
+            use = self.decide(rows, worst)
             following = next_command(folder, self.modality, self.precision, self.recipe.target)
             report = make_report(
                 dataset=self.data.name, modality=self.modality, task=self.data.task, protocol=self.protocol(),
@@ -264,9 +264,13 @@ class Builder:
             found.append(drop_gate(task, before, after, self.recipe.max_drop, worst["precision"]))
         elif mine["int8"] and self.precision != "auto":
             found += cost_gates(task, mine["fp32"], mine["int8"], self.recipe.max_drop)
-        if worst and (self.recipe.target != CPU or self.precision != "auto"):
-            found += class_gates(worst, self.recipe.max_class_drop)
+        if self.recipe.target != CPU or self.precision != "auto":  # else `decide` obeys them
+            found += self.class_gates(worst)
         return found
+
+    def class_gates(self, worst: dict[str, Any] | None) -> list[dict[str, Any]]:
+        """What the lower precision may do to its worst class."""
+        return class_gates(worst, self.recipe.max_class_drop) if worst else []
 
     def worst_class(self, predictions: dict[str, Array], target: Array, groups: Array) -> dict[str, Any] | None:
         """What the lower precision does to the class that it hurts most, on test samples; None for FP32 alone."""
@@ -278,7 +282,7 @@ class Builder:
         found = worst_class(self.data.task, predictions["fp32"], predictions[graph], target, groups)
         return {"precision": graph.partition(".")[0], "graph": graph} | found
 
-    def decide(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    def decide(self, rows: list[dict[str, Any]], worst: dict[str, Any] | None) -> dict[str, Any]:
         """The card's `edge:precision`: what was asked, what is used (None: to be chosen on the board), and why."""
         use: dict[str, Any] = {"asked": self.precision, "chosen": None, "why": []}
         if self.recipe.target != CPU:
@@ -288,7 +292,8 @@ class Builder:
                 use["why"].append("FP16 accuracy is of FP16 weights alone: this CPU computes in FP32.")
         elif self.precision == "auto":
             mine = [row for row in rows if row["method"] == self.recipe.method]
-            use["chosen"], use["why"] = choose(self.data.task, mine, self.recipe.max_drop, USUAL_BATCH)
+            failed = [gate for gate in self.class_gates(worst) if not gate["passed"]]
+            use["chosen"], use["why"] = choose(self.data.task, mine, self.recipe.max_drop, USUAL_BATCH, failed)
         else:
             use["chosen"] = self.precision
         return use

@@ -1,5 +1,6 @@
 """Gates: the bounds that must hold for a build to pass. Each gives an entry of the report's `gates`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +122,14 @@ def class_gates(worst: dict[str, Any], max_class_drop: float | None) -> list[Gat
     return [at_most(f"worst class ({worst['name']}): {what}", max_class_drop, worst["ci95"][0])]
 
 
-def choose(task: Task, rows: list[dict[str, Any]], max_drop: float, batch: int) -> tuple[str, list[str]]:
+def choose(
+    task: Task, rows: list[dict[str, Any]], max_drop: float, batch: int, failed: Sequence[Gate] = ()
+) -> tuple[str, list[str]]:
     """The precision to use, and why, from a report's rows of one student in several precisions.
 
     It is the fastest at `batch` among those whose metric is at most the fraction `max_drop` worse than FP32's; FP32 (or
-    without it the first) where no latency is known. What was not measured rules nothing out, and is said.
+    without it the first) where no latency is known. INT8 is out, too, if it `failed` a gate. What was not measured
+    rules nothing out, and is said.
     """
     found = {row["precision"]: row for row in rows if row["batch"] == batch}
     reference = found.get("fp32", next(iter(found.values())))
@@ -135,10 +139,13 @@ def choose(task: Task, rows: list[dict[str, Any]], max_drop: float, batch: int) 
         for name, row in found.items()
     }
     fit = [name for name, drop in drops.items() if times[name] and (drop is None or drop <= max_drop)]
+    fit = [name for name in fit if name != "int8" or not failed]
     chosen = min(fit, key=lambda name: times[name], default=reference["precision"])
     why = [f"{chosen.upper()} is used: the fastest at batch {batch} ({times[chosen]:.3g} ms)"] if fit else []
     if "int8" in found and chosen != "int8":
-        why.append(f"INT8 does not pay: {_drawback(drops['int8'], max_drop, times['int8'], times[chosen], chosen)}")
+        faults = [f"{gate['name']} is {gate['value']:.3g} (bound {gate['bound']:.3g})" for gate in failed]
+        faults = faults or [_drawback(drops["int8"], max_drop, times["int8"], times[chosen], chosen)]
+        why.append(f"INT8 does not pay: {'; '.join(faults)}")
     if all(row["scores"] is None for row in found.values()):
         why.append("accuracy was not measured: give test data with --data")
     return chosen, why

@@ -385,6 +385,12 @@ def test_a_class_that_int8_hurts_too_much_fails_the_build(
     shown = edge(place, "--modality", "optical", "--int8", "--max-class-drop", "0.1", out=copy)
     assert shown.exit_code == 0
     assert f"worst class INT8: {found['name']}" in shown.stdout
+    auto = edge(
+        place, "--modality", "optical", "--precision", "auto", "--max-class-drop", "0.05001", "--json", out=copy
+    )
+    decided = open_bundle(Path(json.loads(auto.stdout)["bundle"])).card["properties"]["edge:precision"]
+    assert (auto.exit_code, decided["chosen"]) == (0, "fp32")
+    assert "0.06 (bound 0.05)" in decided["why"][-1]
 
 
 def test_layers_that_are_excluded_are_float_in_the_bundle(place: Path, copy: Path) -> None:

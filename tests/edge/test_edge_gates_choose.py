@@ -24,6 +24,13 @@ def rows(recall: dict[str, float | None], **p50: float | None) -> list[dict[str,
 GOOD = {"fp32": 0.8, "fp16": 0.8, "int8": 0.8}
 
 
+def test_int8_that_failed_a_gate_is_not_used_however_fast() -> None:
+    failed = [{"name": "worst class (rye): drop of its recall", "value": 0.0712, "bound": 0.05, "passed": False}]
+    chosen, why = choose(CLASSES, rows(GOOD, fp32=3.0, int8=1.0), 0.01, 32, failed)
+    assert chosen == "fp32"
+    assert why[-1] == "INT8 does not pay: worst class (rye): drop of its recall is 0.0712 (bound 0.05)"
+
+
 def test_int8_is_used_where_it_is_the_fastest() -> None:
     chosen, why = choose(CLASSES, rows(GOOD, fp32=3.0, fp16=2.0, int8=1.0), 0.01, 32)
     assert chosen == "int8"
