@@ -196,9 +196,15 @@ def _mark(p: Point, scale: Scale, r: float, colour: str, filled: bool) -> str:
 
 
 def _labels(found: Sequence[Point], radii: Sequence[float], scale: Scale, colours: dict[str, str]) -> list[str]:
-    """The names beside the marks, right of them where there is room; a line leads back from those that had to move."""
+    """The names beside the marks, right of them where there is room, above or below what stands there already; a line
+    leads back from those that had to move.
+    """
     parts = []
-    taken: list[tuple[float, float, float]] = []  # left, right, middle height
+    taken = [  # left, right, middle, half of the height
+        (x - r - 2, x + r + 2, scale.y(p.metric), r)
+        for p, r in zip(found, radii, strict=True)
+        for x in [scale.x(p.latency)]
+    ]
     for p, r in sorted(zip(found, radii, strict=True), key=lambda pair: scale.y(pair[0].metric)):
         x, mark_y = scale.x(p.latency), scale.y(p.metric)
         name = p.label if len(p.label) <= 24 else p.label[:23] + "…"
@@ -206,11 +212,9 @@ def _labels(found: Sequence[Point], radii: Sequence[float], scale: Scale, colour
         away = r + 5
         side, anchor = (1, "start") if x + away + width < WIDTH else (-1, "end")
         left = x + away if side == 1 else x - away - width
-        y = max(mark_y - LABEL_RISE, TOP)
-        for other_left, other_right, other_y in taken:  # from the top, so that moving down once is enough
-            if left < other_right and other_left < left + width and abs(y - other_y) < LABEL_HEIGHT:
-                y = other_y + LABEL_HEIGHT
-        taken.append((left, left + width, y))
+        beside = [(y, half) for start, end, y, half in taken if left < end and start < left + width]
+        y = _free(max(mark_y - LABEL_RISE, TOP), beside)
+        taken.append((left, left + width, y, LABEL_HEIGHT / 2))
         if abs(y + LABEL_RISE - mark_y) > 12:
             parts.append(
                 f'<path class="leader" d="M{x + side * (r + 1):.1f} {mark_y:.1f}L{x + side * (r + 7):.1f} {y:.1f}"/>'
@@ -220,6 +224,12 @@ def _labels(found: Sequence[Point], radii: Sequence[float], scale: Scale, colour
             f'style="fill:{colours[p.method]}">{escape(name)}</text>'
         )
     return parts
+
+
+def _free(wanted: float, taken: Sequence[tuple[float, float]]) -> float:
+    """The height nearest to `wanted` at which a name covers nothing; `taken` are middles and half heights."""
+    steps = sorted(range(int(TOP), int(BOTTOM) - LABEL_HEIGHT // 2), key=lambda y: abs(y - wanted))
+    return next((y for y in (wanted, *steps) if all(abs(y - m) >= h + LABEL_HEIGHT / 2 for m, h in taken)), wanted)
 
 
 def main(arguments: Sequence[str]) -> None:
