@@ -1,9 +1,10 @@
-"""The training samples that set the first ranges: some of every class and every group, never a test sample.
+"""The training samples that set the first ranges: some of every class, season and group, never a test sample.
 
 A random draw from a set with one large site and one rare class calibrates for that site and misses that class. Here
-strata are classes (label sets; fifths of the target for regression) crossed with groups, and samples are dealt from
-them in turn: first one of each class, from another group each time. Season is a stratum only where groups stand for it,
-because paired sets hold no dates.
+strata are classes (label sets; fifths of the target for regression) crossed with seasons and groups, and samples are
+dealt from them in turn: first one of each class, from another season each time, and in a season from another group.
+Seasons come before groups because there are four of them, and often more groups than samples to deal. Samples whose day
+is not known are a season of their own; where a paired set has no dates, classes and groups are all there is.
 """
 
 from typing import Any
@@ -15,6 +16,7 @@ from onnx import numpy_helper
 
 from edge.sensors import Modality
 from edge.tasks import Task
+from edge.train.dates import season_counts, season_of
 from edge.train.scaling import Scaling
 
 Array = npt.NDArray[Any]
@@ -23,20 +25,21 @@ FIFTHS = 5
 BEFORE_QUANTIZER = ("Sub", "Mul", "IsNaN", "Where", "Transpose", "Reshape", "Flatten", "Unsqueeze", "Squeeze")
 
 
-def stratified(task: Task, target: Array, groups: Array, count: int, seed: int) -> Array:
-    """Positions (at most `count`, sorted) among samples with `target` (n, ...) and `groups` (n,)."""
+def stratified(task: Task, target: Array, groups: Array, count: int, seed: int, *, date: Array | None = None) -> Array:
+    """Positions (at most `count`, sorted) among samples with `target` (n, ...), `groups` (n,) and `date` (n,)."""
     n = len(groups)
     if n <= count:
         return np.arange(n)
     classes = class_of(task, target)
+    deals = [[classes, groups], [classes]]
+    if date is not None:
+        seasons = season_of(date)
+        # Groups alone come first: then two seasons seldom take the same group while another has no sample yet.
+        deals = [[groups], [classes, seasons, groups], [classes, seasons], [classes]]
     order = np.random.default_rng(seed).permutation(n)
-    # how many samples of its class and group, and then of its class, came before each sample in the shuffled order
-    turn_in_stratum = _turns(np.stack([classes[order], groups[order]], axis=1))
-    by_stratum = np.argsort(turn_in_stratum, kind="stable")
-    order = order[by_stratum]
-    turn_in_class = _turns(classes[order][:, None])
-    chosen = order[np.argsort(turn_in_class, kind="stable")[:count]]
-    return np.sort(chosen)
+    for strata in deals:  # the last one rules, those before it decide between equals
+        order = order[np.argsort(_turns(np.stack(strata, axis=1)[order]), kind="stable")]
+    return np.sort(order[:count])
 
 
 def class_of(task: Task, target: Array) -> Array:
@@ -59,9 +62,11 @@ def _turns(strata: Array) -> Array:
     return turns
 
 
-def statistics(task: Task, modality: Modality, values: Array, target: Array, groups: Array) -> dict[str, Any]:
-    """What the calibration samples are, for the card: `samples`, `groups`, `classes`, and for each band its smallest,
-    largest and mean value in sensor units and the share that is missing (None: all of it is).
+def statistics(
+    task: Task, modality: Modality, values: Array, target: Array, groups: Array, *, date: Array | None = None
+) -> dict[str, Any]:
+    """What the calibration samples are, for the card: `samples`, `groups`, `classes`, `seasons` (None: no dates), and
+    for each band its smallest, largest and mean value in sensor units and the share that is missing (None: all of it).
 
     `values` (n, *shape) in sensor units, NaN = missing.
     """
@@ -72,6 +77,7 @@ def statistics(task: Task, modality: Modality, values: Array, target: Array, gro
         "samples": len(values),
         "groups": len(np.unique(groups)),
         "classes": [int(count) for count in counts],
+        "seasons": None if date is None else season_counts(date),
         "bands": {band.name: _of_band(found) for band, found in zip(modality.bands, by_band, strict=True)},
     }
 

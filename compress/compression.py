@@ -152,16 +152,18 @@ def calibration_samples(data: PairedSet, samples: Samples, train: Tensor, recipe
     chosen = {}
     for name in samples.inputs:
         index = train[samples.present[name][train]]
-        target, groups = np.asarray(data.target)[index.numpy()], data.groups[index.numpy()]
-        picked = stratified(data.task, target, groups, recipe.compression.calibration, recipe.seed)
+        rows = index.numpy()
+        date = None if data.date is None else data.date[rows]
+        count, seed = recipe.compression.calibration, recipe.seed
+        picked = stratified(data.task, data.target[rows], data.groups[rows], count, seed, date=date)
         chosen[name] = index[torch.from_numpy(picked)]
     return chosen
 
 
 def _statistics(data: PairedSet, name: str, index: Tensor) -> dict[str, Any]:
     rows = index.numpy()
-    values, target = np.asarray(data.arrays[name][rows]), np.asarray(data.target)[rows]
-    return statistics(data.task, data.modalities[name], values, target, data.groups[rows])
+    values, date = np.asarray(data.arrays[name][rows]), None if data.date is None else data.date[rows]
+    return statistics(data.task, data.modalities[name], values, data.target[rows], data.groups[rows], date=date)
 
 
 def _save(

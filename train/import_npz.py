@@ -27,7 +27,7 @@ def import_npz(file: Path, layout: Layout, folder: Path) -> PairedSet:
 
     labels = read_labels(layout, array)
     targets = layout.target if isinstance(layout.target, list) else [layout.target]
-    taken = {*targets, layout.groups, layout.fold, layout.split}
+    taken = {*targets, layout.groups, layout.fold, layout.split, layout.date}
     entries = layout.modalities or {name: {} for name in arrays if name not in taken}
     values = {name: array(entry.get("array", name)) for name, entry in entries.items()}
     for name, value in values.items():

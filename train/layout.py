@@ -2,15 +2,15 @@
 
     {"name": "my-fields",
      "task": {"kind": "multiclass", "name": "crop", "classes": ["wheat", "maize"]},
-     "target": "crop", "groups": "field", "nodata": -9999,
+     "target": "crop", "groups": "field", "date": "day", "nodata": -9999,
      "modalities": {
        "optical": {"sensor": "Sentinel-2", "bands": ["B04", "B08"], "unit": "reflectance", "times": ["t-1", "t"],
                    "columns": "{band}({time})"},
        "weather": {"bands": [{"name": "temperature", "unit": "K"}]}}}
 
 `task.kind`: binary, multiclass, multilabel (`target` is then a list, one 0/1 column per label) or regression (`unit`).
-Optional: classes (else the values that occur, sorted), groups (else every sample is its own), fold, split, nodata,
-source, default_modalities. A modality takes what its form needs:
+Optional: classes (else the values that occur, sorted), groups (else every sample is its own), fold, split, date (the
+day of each sample, such as 2019-06-30), nodata, source, default_modalities. A modality takes what its form needs:
 
     table     bands, times, `columns`: a pattern with {band} and {time} (default "{band}"), or a list of names per time
     folders   `folder` (default: the modality's name), bands (default: those of the GeoTIFF), times for .npy series
@@ -29,6 +29,7 @@ from edge.errors import InputError
 from edge.files import read_json
 from edge.sensors import Band, Modality
 from edge.tasks import Task
+from edge.train.dates import dates
 from edge.train.paired import PairedSet, Rows, write_paired_set
 from edge.train.paired_checks import SPLITS
 
@@ -50,6 +51,7 @@ class Layout:
     groups: str | None = None
     fold: str | None = None
     split: str | None = None
+    date: str | None = None
     nodata: float | None = None
     source: dict[str, str] = field(default_factory=dict)
     default_modalities: tuple[str, ...] = ()
@@ -76,7 +78,7 @@ def read_layout(path: Path) -> Layout:
 
 
 def _check_types(values: dict[str, Any], path: Path) -> None:
-    for key in ("name", "groups", "fold", "split"):
+    for key in ("name", "groups", "fold", "split", "date"):
         if not isinstance(values.get(key, ""), str):
             raise InputError(f"{path}: {key} is {values[key]!r}; expected a name")
     names = values["target"] if isinstance(values["target"], list) else [values["target"]]
@@ -137,10 +139,11 @@ class Labels:
     groups: np.ndarray
     fold: np.ndarray | None
     split: np.ndarray | None
+    date: np.ndarray | None
 
 
 def read_labels(layout: Layout, column: Column) -> Labels:
-    """Target, groups, fold and split (n,) from the columns that `layout` names."""
+    """Target, groups, fold, split and date (n,) from the columns that `layout` names."""
     task, target = _read_target(layout, column)
     if layout.groups is None:
         groups = np.arange(len(target))
@@ -152,6 +155,7 @@ def read_labels(layout: Layout, column: Column) -> Labels:
         groups=groups,
         fold=None if layout.fold is None else numbers(column(layout.fold), layout.fold),
         split=None if layout.split is None else _read_split(column(layout.split), layout.split),
+        date=None if layout.date is None else dates(column(layout.date), layout.date),
     )
 
 
@@ -174,6 +178,7 @@ def write_imported(
         groups=labels.groups,
         fold=labels.fold,
         split=labels.split,
+        date=labels.date,
         source={**source, **layout.source},
         default_modalities=layout.default_modalities,
     )

@@ -7,6 +7,8 @@ The folder holds `dataset.json` (schema `edge.paired/1`) and plain `.npy` files:
     groups.npy       int64 (n,): site, field, scene ... whatever must never stand on both sides of a split
     fold.npy         optional int64 (n,): 0 .. K-1, a published grouped cross-validation
     split.npy        optional int64 (n,): 0 train, 1 validation, 2 test
+    date.npy         optional datetime64[D] (n,): the day that a sample stands for, on which its target was observed or
+                     its series ends; NaT where it is not known (see edge.train.dates)
 
 `dataset.json` holds the shape, the type, the size and the SHA-256 of every array, so its own SHA-256 is the fingerprint
 of the whole set. Opening compares types, shapes and sizes; it does not hash large arrays again.
@@ -27,11 +29,11 @@ from edge.files import inside, read_json, replacing_folder, sha256, write_json
 from edge.sensors import Modality
 from edge.tasks import Task
 from edge.train.mapped import rows_of
-from edge.train.paired_checks import BandFacts, checked_labels, checked_target
+from edge.train.paired_checks import BandFacts, checked_dates, checked_labels, checked_target
 
 SCHEMA = "edge.paired/1"
 MARKER = "dataset.json"
-_LABELS = ("target", "groups", "fold", "split")
+_LABELS = ("target", "groups", "fold", "split", "date")
 _RESERVED = (*_LABELS, "prediction")  # `prediction` is the output of every student
 _BLOCK = 1 << 22  # values per block: 16 MiB of float32
 
@@ -61,6 +63,7 @@ class PairedSet:
     groups: np.ndarray
     fold: np.ndarray | None
     split: np.ndarray | None
+    date: np.ndarray | None
     fingerprint: str
     _present: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
@@ -100,14 +103,15 @@ def write_paired_set(
     source: dict[str, str],
     fold: np.ndarray | None = None,
     split: np.ndarray | None = None,
+    date: np.ndarray | None = None,
     default_modalities: Sequence[str] = (),
 ) -> PairedSet:
     """Check the data, write it to `folder` whole or not at all, and open it.
 
     `arrays[m]` is (n, *modalities[m].shape); it is read in blocks, so it may be larger than the memory.
-    Without `default_modalities` all of them are the default. InputError: names, lengths or shapes that do not fit, an
-    infinite value, a band with only missing values or one value only, NaN or one class only in the target, a group on
-    two sides.
+    `date` is datetime64 or ISO 8601 text. Without `default_modalities` all of them are the default. InputError: names,
+    lengths or shapes that do not fit, an infinite value, a band with only missing values or one value only, NaN or one
+    class only in the target, a group on two sides, what is no date.
     """
     defaults = tuple(default_modalities) or tuple(modalities)
     _check_names(modalities, arrays, defaults)
@@ -115,6 +119,8 @@ def write_paired_set(
     for key, values in (("groups", groups), ("fold", fold), ("split", split)):
         if values is not None:
             labels[key] = checked_labels(key, values, len(labels["target"]), labels.get("groups"))
+    if date is not None:
+        labels["date"] = checked_dates(date, len(labels["target"]))
     _check_shapes(modalities, arrays, len(labels["target"]))
 
     with replacing_folder(folder, MARKER) as temporary:
@@ -166,8 +172,8 @@ def _from_document(folder: Path, document: dict[str, Any]) -> PairedSet:
     target_shape = (samples, task.n_outputs) if task.kind == "multilabel" else (samples,)
     target_type = "float32" if task.kind == "regression" else "int64"
     optional = {
-        key: np.array(_open_array(folder, entries[key], "int64", (samples,))) if key in entries else None
-        for key in ("fold", "split")
+        key: np.array(_open_array(folder, entries[key], dtype, (samples,))) if key in entries else None
+        for key, dtype in (("fold", "int64"), ("split", "int64"), ("date", "datetime64[D]"))
     }
     return PairedSet(
         folder=folder,
@@ -181,6 +187,7 @@ def _from_document(folder: Path, document: dict[str, Any]) -> PairedSet:
         groups=np.array(_open_array(folder, entries["groups"], "int64", (samples,))),
         fold=optional["fold"],
         split=optional["split"],
+        date=optional["date"],
         fingerprint=hashlib.sha256((folder / MARKER).read_bytes()).hexdigest(),
     )
 

@@ -1,10 +1,11 @@
-"""What data must satisfy before it becomes a paired set: values per band, targets, groups."""
+"""What data must satisfy before it becomes a paired set: values per band, targets, groups, dates."""
 
 import numpy as np
 
 from edge.errors import InputError
 from edge.sensors import Modality
 from edge.tasks import Task
+from edge.train.dates import dates
 
 SPLITS = ("train", "validation", "test")  # the meaning of 0, 1, 2 in split.npy
 
@@ -112,10 +113,7 @@ def _checked_classes(values: np.ndarray, task: Task) -> np.ndarray:
 def checked_labels(key: str, values: np.ndarray, samples: int, groups: np.ndarray | None = None) -> np.ndarray:
     """`groups`, `fold` or `split` as int64 (samples,); a fold or split must keep every group on one side."""
     values = np.asarray(values)
-    if values.shape != (samples,):
-        raise InputError(
-            f"{key} has shape {list(values.shape)}, the target has {samples} samples; give one number each"
-        )
+    _check_length(key, values, samples, "number")
     if values.dtype.kind not in "biuf" or not np.isfinite(values).all() or (values != np.floor(values)).any():
         raise InputError(f"{key} must be whole numbers, one per sample")
     labels = values.astype(np.int64)
@@ -127,6 +125,23 @@ def checked_labels(key: str, values: np.ndarray, samples: int, groups: np.ndarra
     if groups is not None:
         check_groups_apart(groups, labels, key)
     return labels
+
+
+def checked_dates(values: np.ndarray, samples: int) -> np.ndarray:
+    """`date` as datetime64[D] (samples,); InputError for what is no day, and where no day is known."""
+    values = np.asarray(values)
+    _check_length("date", values, samples, "day")
+    days = dates(values, "date")
+    if np.isnat(days).all():
+        raise InputError("date: no day is known; leave the dates out")
+    return days
+
+
+def _check_length(key: str, values: np.ndarray, samples: int, what: str) -> None:
+    if values.shape != (samples,):
+        raise InputError(
+            f"{key} has shape {list(values.shape)}, the target has {samples} samples; give one {what} each"
+        )
 
 
 def check_groups_apart(groups: np.ndarray, sides: np.ndarray, what: str) -> None:

@@ -1,6 +1,7 @@
-"""The picture of `edge data show --picture`: one row of panels per modality.
+"""The picture of `edge data show --picture`: one row of panels per modality, and one for the dates.
 
 Series: the mean over time per class, or per third of the target. Vectors: histograms. Images: some samples.
+Dates: samples per month of the year, and over the years.
 """
 
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from edge.errors import BackendMissing, InputError
 from edge.files import replacing
 from edge.sensors import Modality
+from edge.train.dates import months_of
 from edge.train.paired import PairedSet
 
 if TYPE_CHECKING:
@@ -35,15 +37,19 @@ def draw(data: PairedSet, file: Path) -> None:
         raise BackendMissing("matplotlib is not installed; pip install 'edge-colearn[plot]'") from None
     index = np.unique(np.linspace(0, len(data) - 1, min(len(data), SAMPLES)).astype(np.int64))
     cohorts = _cohorts(data, index)
-    rows = len(data.modalities)
+    days = data.date[~np.isnat(data.date)] if data.date is not None else None
+    rows = len(data.modalities) + (days is not None)
     figure = Figure(figsize=(2.6 * PANELS, 2.2 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, PANELS, squeeze=False)
-    for row, modality in zip(axes, data.modalities.values(), strict=True):
+    for row, name in zip(axes, [*data.modalities, "date"], strict=False):
         for axis in row:
             axis.set_axis_off()
-        row[0].set_title(modality.name, loc="left", fontweight="bold", fontsize=9)
+        row[0].set_title(name, loc="left", fontweight="bold", fontsize=9)
+    for row, modality in zip(axes, data.modalities.values(), strict=False):
         _DRAW[modality.kind](row, modality, data.arrays[modality.name], index, cohorts)
+    if days is not None:
+        _draw_dates(axes[-1], days)
     series = [axis for axis in axes[:, 0] if axis.lines]
     if series:
         handles, labels = series[0].get_legend_handles_labels()
@@ -69,7 +75,7 @@ def _draw_series(
 ) -> None:
     values = np.asarray(array[index])  # (samples, time, band)
     for axis, band in zip(row, _spread(len(modality.bands)), strict=False):
-        _open_panel(axis, modality, band)
+        _open_panel(axis, _titled(modality, band))
         for name, mask in cohorts:
             part = values[mask, :, band]
             count = np.maximum((~np.isnan(part)).sum(axis=0), 1)
@@ -82,7 +88,7 @@ def _draw_vector(
 ) -> None:
     values = np.asarray(array[index])  # (samples, band)
     for axis, band in zip(row, _spread(len(modality.bands)), strict=False):
-        _open_panel(axis, modality, band)
+        _open_panel(axis, _titled(modality, band))
         part = values[:, band]
         axis.hist(part[~np.isnan(part)], bins=30, color="0.4")
 
@@ -99,6 +105,15 @@ def _draw_images(
         axis.imshow(np.nan_to_num(np.clip((image - low) / max(high - low, 1e-12), 0, 1)), cmap="gray")
 
 
+def _draw_dates(row: "np.ndarray[Any, Any]", days: np.ndarray) -> None:
+    for axis, title in zip(row, ("samples per month", "samples over time"), strict=False):
+        _open_panel(axis, title)
+    row[0].bar(range(1, 13), np.bincount(months_of(days), minlength=13)[1:], color="0.4")
+    row[0].set_xticks(range(1, 13))
+    row[1].hist(days, bins=30, color="0.4")
+    row[1].tick_params(axis="x", rotation=45)
+
+
 _DRAW = {"series": _draw_series, "vector": _draw_vector, "image": _draw_images}
 
 
@@ -110,10 +125,14 @@ def _picture_bands(modality: Modality) -> list[int]:
     return [0, 1, 2] if len(common) >= 3 else [0]
 
 
-def _open_panel(axis: "Axes", modality: Modality, band: int) -> None:
+def _open_panel(axis: "Axes", title: str) -> None:
     axis.set_axis_on()
     axis.tick_params(labelsize=6)
-    axis.set_title(f"{modality.bands[band].name} [{modality.bands[band].unit}]", fontsize=7, loc="right")
+    axis.set_title(title, fontsize=7, loc="right")
+
+
+def _titled(modality: Modality, band: int) -> str:
+    return f"{modality.bands[band].name} [{modality.bands[band].unit}]"
 
 
 def _spread(count: int) -> list[int]:

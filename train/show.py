@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from edge.sensors import Modality
+from edge.train.dates import season_counts
 from edge.train.paired import PairedSet, blocks
 from edge.train.paired_checks import SPLITS
 
@@ -27,6 +28,7 @@ def describe(data: PairedSet) -> dict[str, Any]:
         "groups": len(np.unique(data.groups)),
         "folds": None if data.fold is None else np.bincount(data.fold).tolist(),
         "split": None if data.split is None else _counts(data.split),
+        "date": None if data.date is None else _describe_dates(data.date),
         "default_modalities": list(data.default_modalities),
         "modalities": {name: _describe_modality(data, modality) for name, modality in data.modalities.items()},
         "source": data.source,
@@ -46,6 +48,9 @@ def as_text(facts: dict[str, Any]) -> str:
         lines.append("folds: " + ", ".join(map(str, facts["folds"])))
     if facts["split"]:
         lines.append("split: " + ", ".join(f"{side} {count}" for side, count in facts["split"].items()))
+    if facts["date"]:
+        seasons = ", ".join(f"{season} {count}" for season, count in facts["date"]["seasons"].items() if count)
+        lines.append(f"dates: {facts['date']['first']} .. {facts['date']['last']}: {seasons}")
     for name, entry in facts["modalities"].items():
         chosen = " (default)" if name in facts["default_modalities"] else ""
         shape = " x ".join(f"{size} {axis}" for size, axis in zip(entry["shape"], entry["dims"], strict=True))
@@ -76,6 +81,11 @@ def _describe_target(data: PairedSet) -> dict[str, float]:
 
 def _counts(split: np.ndarray) -> dict[str, int]:
     return dict(zip(SPLITS, np.bincount(split, minlength=len(SPLITS)).tolist(), strict=True))
+
+
+def _describe_dates(days: np.ndarray) -> dict[str, Any]:
+    known = days[~np.isnat(days)]
+    return {"first": str(known.min()), "last": str(known.max()), "seasons": season_counts(days)}
 
 
 def _describe_modality(data: PairedSet, modality: Modality) -> dict[str, Any]:

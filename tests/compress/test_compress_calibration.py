@@ -4,6 +4,7 @@ import pytest
 from edge.compress.calibration import class_of, statistics, stratified
 from edge.sensors import Band, Modality
 from edge.tasks import Task
+from edge.train.dates import season_counts, season_of
 
 CROPS = Task("multiclass", classes=("wheat", "maize", "rape"))
 
@@ -39,6 +40,84 @@ def test_each_set_of_labels_is_a_class() -> None:
     found = class_of(Task("multilabel", classes=("a", "b")), labels)
     assert found[0] == found[3]
     assert len(set(found)) == 4
+
+
+def dated(groups: np.ndarray, months: np.ndarray) -> np.ndarray:
+    """A day in each of `months` (1 .. 12), in another year for another group."""
+    return np.array(
+        [f"{2000 + group}-{month:02d}-15" for group, month in zip(groups, months, strict=True)], "datetime64[D]"
+    )
+
+
+def test_a_rare_season_is_there_in_every_class_and_no_group_is_lost() -> None:
+    rng = np.random.default_rng(0)
+    target, groups = rng.integers(3, size=2000), rng.integers(40, size=2000)
+    months = rng.choice(np.arange(1, 13), p=np.array([3] * 5 + [40] * 3 + [5] * 4) / 155, size=2000)
+    date = dated(groups, months)
+    chosen = stratified(CROPS, target, groups, 240, seed=0, date=date)
+    without = stratified(CROPS, target, groups, 240, seed=0)
+    assert len(set(chosen)) == 240
+    assert np.bincount(target[chosen]).tolist() == [80] * 3
+    for number in range(3):  # each class has 20 samples or more of every season
+        seasons = season_of(date[chosen[target[chosen] == number]])
+        assert np.bincount(seasons).tolist() == [20] * 4
+    assert np.bincount(season_of(date[without])).min() < 30
+    assert set(groups[chosen]) == set(range(40))
+
+
+def test_seasons_do_not_cost_groups() -> None:
+    rng = np.random.default_rng(1)
+    target, groups, months = rng.integers(3, size=1200), rng.integers(60, size=1200), rng.integers(1, 13, size=1200)
+    date, found = dated(groups, months), []
+    for seed in range(10):
+        draws = (stratified(CROPS, target, groups, 60, seed=seed, date=given) for given in (date, None))
+        found.append([len(np.unique(groups[chosen])) for chosen in draws])
+    of_seasons, of_none = np.mean(found, axis=0)
+    assert of_seasons >= of_none
+
+
+def test_within_a_season_samples_are_dealt_from_another_group_each_time() -> None:
+    groups = np.array([0] * 400 + [1] * 50 + [2] * 50)
+    date = dated(groups, np.where(np.arange(500) % 2, 1, 7))
+    chosen = stratified(CROPS, np.zeros(500, int), groups, 60, seed=0, date=date)
+    strata = np.stack([season_of(date[chosen]), groups[chosen]], axis=1)
+    assert np.unique(strata, axis=0, return_counts=True)[1].tolist() == [10] * 6
+
+
+def test_samples_whose_day_is_not_known_are_a_season_of_their_own() -> None:
+    date = dated(np.zeros(200, int), np.arange(200) % 12 + 1)
+    date[:5] = np.datetime64("NaT")
+    chosen = stratified(CROPS, np.zeros(200, int), np.zeros(200, int), 25, seed=0, date=date)
+    assert season_counts(date[chosen]) == {"DJF": 5, "MAM": 5, "JJA": 5, "SON": 5, "unknown": 5}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_dates_samples_are_dealt_from_classes_and_groups_alone(seed) -> None:
+    """Dealt by hand: from every class and group in turn, then from every class in turn."""
+    rng = np.random.default_rng(9)
+    target, groups = rng.integers(3, size=300) ** 2 % 3, rng.integers(20, size=300) ** 2 % 17
+
+    def dealt(order: list[int], *labels: np.ndarray) -> list[int]:
+        seen: dict[tuple[int, ...], int] = {}
+        turns = []
+        for sample in order:
+            stratum = tuple(int(label[sample]) for label in labels)
+            turns.append(seen.get(stratum, 0))
+            seen[stratum] = turns[-1] + 1
+        return [sample for _, _, sample in sorted(zip(turns, range(len(order)), order, strict=True))]
+
+    order = np.random.default_rng(seed).permutation(300).tolist()
+    expected = sorted(dealt(dealt(order, target, groups), target)[:70])
+    assert stratified(CROPS, target, groups, 70, seed=seed).tolist() == expected
+
+
+def test_the_seasons_of_the_samples_are_counted_where_there_are_dates() -> None:
+    modality, values = Modality("sar", (Band("VV"),), ("band",), (1,)), np.ones((4, 1))
+    target, groups = np.array([0, 1, 2, 0]), np.zeros(4, int)
+    date = dated(groups, np.array([12, 2, 3, 8]))
+    counted = statistics(CROPS, modality, values, target, groups, date=date)["seasons"]
+    assert counted == {"DJF": 2, "MAM": 1, "JJA": 1, "SON": 0, "unknown": 0}
+    assert statistics(CROPS, modality, values, target, groups)["seasons"] is None
 
 
 def test_statistics_are_those_of_a_hand_computed_case() -> None:

@@ -15,6 +15,7 @@ from edge.compress.quantize import layer_quantizers, quantizers
 from edge.errors import InputError
 from edge.recipe import Compression, Recipe
 from edge.tasks import Task
+from edge.train.dates import season_counts
 from edge.train.methods.soft_targets import distillation
 from edge.train.model import Features
 from edge.train.objectives import Loss
@@ -289,6 +290,19 @@ def test_the_calibration_samples_are_described(two) -> None:
     assert band["max"] == np.nanmax(values)
     assert band["mean"] == pytest.approx(np.nanmean(values, dtype=np.float64), rel=1e-6)
     assert band["missing"] == pytest.approx(np.isnan(values).mean(), abs=1e-4)
+
+
+def test_a_set_with_dates_is_calibrated_with_samples_of_every_season(two, tmp_path) -> None:
+    months = np.where(np.arange(len(two.data)) % 10, 7, np.arange(len(two.data)) // 10 % 12 + 1)  # a tenth is not July
+    date = np.array([f"2019-{month:02d}-15" for month in months], "datetime64[D]")
+    data, recipe = dataclasses.replace(two.data, date=date), again(two.recipe, epochs=0, calibration=60)
+    about = compress(data, two.trained, recipe, tmp_path / "dated").facts["students"]["optical"]["calibration"]
+    train = torch.from_numpy(two.split.train)
+    chosen = compression.calibration_samples(data, two.samples, train, recipe)["optical"].numpy()
+    assert about["seasons"] == season_counts(date[chosen])
+    plain = compression.calibration_samples(two.data, two.samples, train, recipe)["optical"].numpy()
+    assert about["seasons"]["JJA"] < season_counts(date[plain])["JJA"] - 10
+    assert two.compressed.facts["students"]["optical"]["calibration"]["seasons"] is None
 
 
 def test_a_model_of_one_modality_is_refused(two, tmp_path) -> None:

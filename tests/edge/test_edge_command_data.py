@@ -24,8 +24,9 @@ def table(tmp_path):
     bands = ["B04(t-1)", "B08(t-1)", "B04(t)", "B08(t)", "VV"]
     with open(tmp_path / "fields.csv", "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["field", "crop", *bands])
-        writer.writerows([f"f{i // 2}", ("rye", "oat")[i % 2], *rng.normal(size=5).round(3)] for i in range(8))
+        writer.writerow(["field", "crop", "day", *bands])
+        rows = ([f"f{i // 2}", ("rye", "oat")[i % 2], f"2019-0{i + 1}-15", *rng.normal(size=5)] for i in range(8))
+        writer.writerows(rows)
     optical = {"bands": ["B04", "B08"], "unit": "reflectance", "times": ["t-1", "t"], "columns": "{band}({time})"}
     layout = {
         "name": "my-fields",
@@ -48,6 +49,21 @@ def test_a_table_is_imported_and_shown(edge, table, tmp_path):
     assert "oat 4, rye 4" in shown.stdout
 
 
+def test_the_column_of_the_dates_stands_in_the_layout_or_on_the_command_line(edge, table, tmp_path):
+    assert edge("import", *table, "--date", "day").exit_code == 0
+    shown = edge("show", tmp_path / "set")
+    assert "dates: 2019-01-15 .. 2019-08-15: DJF 2, MAM 3, JJA 3\n" in shown.stdout
+    fingerprint = open_paired_set(tmp_path / "set").fingerprint
+    layout = json.loads((tmp_path / "layout.json").read_text())
+    (tmp_path / "layout.json").write_text(json.dumps({**layout, "date": "day"}))
+    assert edge("import", *table).exit_code == 0
+    assert open_paired_set(tmp_path / "set").fingerprint == fingerprint
+    refused = edge("import", *table, "--date", "crop")
+    assert refused.exit_code == 2
+    assert "column 'crop', data row 1: 'rye' is not a date; write it as 2019-06-30" in refused.stderr
+    assert open_paired_set(tmp_path / "set").fingerprint == fingerprint
+
+
 def test_show_json_is_one_document(edge, tmp_path):
     result = edge("show", "simulated", "--json", "--picture", tmp_path / "picture.png")
     assert result.exit_code == 0, result.output
@@ -61,22 +77,26 @@ def test_show_json_is_one_document(edge, tmp_path):
 def test_npz_and_folders_are_imported(edge, tmp_path):
     rng = np.random.default_rng(0)
     soil, target = rng.normal(size=(6, 2)), rng.normal(size=6)
-    np.savez(tmp_path / "all.npz", soil=soil, y=target)
     (tmp_path / "layout.json").write_text('{"name": "six", "task": {"kind": "regression"}, "target": "y"}')
-    npz = edge("import", "npz", tmp_path / "all.npz", "--layout", tmp_path / "layout.json", "-o", tmp_path / "a")
+    days = np.arange("2019-01", "2019-07", dtype="datetime64[M]").astype("datetime64[D]")
+    np.savez(tmp_path / "all.npz", soil=soil, y=target, day=days)
+    layout = ["--layout", tmp_path / "layout.json", "--date", "day"]
+    npz = edge("import", "npz", tmp_path / "all.npz", *layout, "-o", tmp_path / "a")
     assert npz.exit_code == 0, npz.output
     (tmp_path / "root" / "soil").mkdir(parents=True)
     for i in range(6):
         np.save(tmp_path / "root" / "soil" / f"plot{i}.npy", soil[i])
-    rows = [f"plot{i},{target[i]}" for i in range(6)]
-    (tmp_path / "labels.csv").write_text("\n".join(["name,y", *rows, "plot9,0.5"]))
-    files = ["--labels", tmp_path / "labels.csv", "--layout", tmp_path / "layout.json", "-o", tmp_path / "b"]
+    rows = [f"plot{i},{target[i]},{days[i]}" for i in range(6)]
+    (tmp_path / "labels.csv").write_text("\n".join(["name,y,day", *rows, "plot9,0.5,"]))
+    files = ["--labels", tmp_path / "labels.csv", *layout, "-o", tmp_path / "b"]
     folders = edge("import", "folders", tmp_path / "root", *files)
     assert folders.exit_code == 0, folders.output
     assert "soil: 1 of 7 samples have no file and lack this modality" in folders.stderr
     one, two = open_paired_set(tmp_path / "a"), open_paired_set(tmp_path / "b")
     np.testing.assert_array_equal(one.arrays["soil"], two.arrays["soil"][:6])
     np.testing.assert_array_equal(one.target, two.target[:6])
+    np.testing.assert_array_equal(one.date, two.date[:6])
+    assert np.isnat(two.date[6])
 
 
 def test_fetch_tells_licence_and_citation(edge, tmp_path):

@@ -30,7 +30,7 @@ def cropharvest_points() -> list[dict]:
             "lon": [1.1, 1.4, 1.1, 1.2, 30.0, 30.1, -0.1, 0.1][i],
             "dataset": "togo" if i < 5 else "geowiki-landcover-2017",
             "collection_date": "2019-01-01T00:00:00",
-            "export_end_date": "2020-02-01T00:00:00",
+            "export_end_date": f"20{20 - i}-02-01T00:00:00",
             "is_test": i == 4,
         }
         for i, group in enumerate(groups)

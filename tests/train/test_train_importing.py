@@ -126,6 +126,25 @@ def test_parquet_gives_what_csv_gives(table, tmp_path):
     np.testing.assert_array_equal(data.groups, expected.groups)
 
 
+DAYS = ["2019-06-30", "2019-07-01T10:20:31Z", "", "2018-12-31"]
+
+
+def test_dates_come_from_a_csv_and_from_dates_and_times_in_parquet(table, tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    expected = np.array(["2019-06-30", "2019-07-01", "NaT", "2018-12-31"], "datetime64[D]")
+    np.testing.assert_array_equal(table({"day": DAYS}, date="day").date, expected)
+    assert table({"day": DAYS}).date is None
+    columns = {name: [None if cell == "" else cell for cell in cells] for name, cells in COLUMNS.items()}
+    for kind in (pyarrow.date32(), pyarrow.timestamp("ns"), pyarrow.timestamp("us", "UTC"), pyarrow.string()):
+        days = expected.astype(str).astype(object) if kind == pyarrow.string() else expected
+        written = pyarrow.table({**columns, "day": pyarrow.array(days).cast(kind)})
+        parquet.write_table(written, tmp_path / "fields.parquet")
+        data = import_table(tmp_path / "fields.parquet", Layout(**LAYOUT, date="day"), tmp_path / "other")
+        np.testing.assert_array_equal(data.date, expected)
+
+
 @pytest.mark.parametrize(
     ("columns", "layout", "message"),
     [
@@ -143,6 +162,10 @@ def test_parquet_gives_what_csv_gives(table, tmp_path):
         ({}, {"modalities": {"sar": {"bands": ["VV"], "times": ["t"]}}}, r"has times, but columns '{band}' holds no"),
         ({}, {"modalities": {"sar": {"bands": ["VV"], "columns": "{date}"}}}, r"may hold {band} and {time} only"),
         ({}, {"modalities": {"sar": {"bands": ["VV"], "columns": ["VV", "VH"]}}}, r"one name per band"),
+        ({}, {"date": "day"}, r"fields.csv has no column 'day'"),
+        ({}, {"date": "fold"}, r"column 'fold', data row 1: '0' is not a date; write it as 2019-06-30"),
+        ({"day": [*DAYS[:3], "31.12.2018"]}, {"date": "day"}, r"column 'day', data row 4: '31.12.2018' is not a date"),
+        ({"day": [""] * 4}, {"date": "day"}, r"date: no day is known; leave the dates out"),
         ({"VV": [""] * 4}, {}, r"modality 'sar', band 'VV': every value is missing"),
         ({"VV": [-1.5] * 4}, {}, r"modality 'sar', band 'VV': every value is -1.5, a constant band"),
         ({"y": [1, 2, "", 4]}, {"task": {"kind": "regression"}, "target": "y"}, r"1 values are NaN .* sample 2"),
@@ -184,6 +207,7 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, name, text, message):
         ({"modalities": {"sar": 3}}, r"modality 'sar' must be an object"),
         ({"target": 3}, r"target is 3; expected a name"),
         ({"groups": 3}, r"groups is 3; expected a name"),
+        ({"date": 3}, r"date is 3; expected a name"),
         ({"nodata": "none"}, r"nodata is 'none'; expected a number"),
     ],
 )
@@ -238,6 +262,14 @@ def test_folders_are_matched_by_name_and_nodata_becomes_nan(folders, tmp_path):
     np.testing.assert_array_equal(data.present("spectral"), [False, True, True])
     assert data.target.tolist() == [3, 1, 2]
     assert data.groups.tolist() == [0, 0, 1]
+
+
+def test_the_dates_of_folders_stand_beside_their_labels(folders, tmp_path):
+    days = ["2019-06-30", "", "2018-12-31"]
+    write_csv(tmp_path / "labels.csv", {"name": ["c", "a", "b"], "height": [3, 1, 2], "site": [0, 0, 1], "day": days})
+    assert run_folders(tmp_path).date is None
+    data = run_folders(tmp_path, Layout(**{**vars(PLOTS), "date": "day"}))
+    assert [str(day) for day in data.date] == ["2019-06-30", "NaT", "2018-12-31"]
 
 
 def test_folders_give_the_kind_and_the_bands_of_their_files(folders, tmp_path):
@@ -362,6 +394,15 @@ def test_an_npz_layout_renames_arrays_and_names_bands(npz, tmp_path):
     data = import_npz(tmp_path / "all.npz", Layout(**{**vars(NPZ), "modalities": entries}), tmp_path / "out")
     assert data.modalities["optical"].times == ("a", "b")
     assert [band.name for band in data.modalities["optical"].bands] == ["B02", "B03", "B04"]
+
+
+@pytest.mark.parametrize("kind", ["datetime64[s]", "datetime64[D]", str])
+def test_the_dates_of_an_npz_are_an_array_and_no_modality(npz, tmp_path, kind):
+    days = np.array(["2019-06-30", "2019-07-01", "2018-12-31", "2019-07-01"], "datetime64[D]")
+    np.savez(tmp_path / "all.npz", **npz, day=days.astype(kind))
+    data = import_npz(tmp_path / "all.npz", Layout(**{**vars(NPZ), "date": "day"}), tmp_path / "out")
+    assert list(data.modalities) == ["s2", "dem"]
+    np.testing.assert_array_equal(data.date, days)
 
 
 @pytest.mark.parametrize(

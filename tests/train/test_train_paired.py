@@ -23,6 +23,26 @@ def test_what_was_written_is_what_is_opened(write, pieces):
     np.testing.assert_array_equal(data.fold, np.arange(12) // 4)
 
 
+def test_dates_are_days_that_need_no_pickle_and_may_be_unknown(write):
+    text = np.array(["2019-06-30", ""] * 6)
+    data = open_paired_set(write(date=text).folder)
+    assert data.date.dtype == np.dtype("datetime64[D]")
+    assert [str(day) for day in data.date[:2]] == ["2019-06-30", "NaT"]
+    stored = np.load(data.folder / "date.npy", allow_pickle=False)
+    np.testing.assert_array_equal(stored, data.date)
+    assert stored.view(np.int64)[0] == 18077  # days since 1970-01-01
+    np.testing.assert_array_equal(write(date=data.date).date, data.date)
+
+
+def test_a_set_without_dates_is_written_and_opened_as_before_there_were_any(write):
+    data = write()
+    document = json.loads((data.folder / "dataset.json").read_text())
+    assert document["schema"] == "edge.paired/1"
+    assert list(document["arrays"]) == ["optical", "soil", "target", "groups"]
+    assert "date" not in (data.folder / "dataset.json").read_text()
+    assert data.date is None
+
+
 def test_arrays_are_read_only_memory_maps(write):
     array = write().arrays["optical"]
     assert isinstance(array, np.memmap)
@@ -137,6 +157,12 @@ LABELS = Task("multilabel", "trees", ("oak", "fir"))
         ({"groups": np.arange(12) / 2}, r"groups must be whole numbers"),
         ({"fold": np.arange(12) % 2}, r"group 0 stands on several sides of the fold \(\[0, 1\]\)"),
         ({"split": np.arange(12) // 2}, r"split holds values from 0 to 5; use 0 train, 1 validation, 2 test"),
+        (
+            {"date": np.array(["2019-06-30"] * 11)},
+            r"date has shape \[11\], the target has 12 .* one day each",
+        ),
+        ({"date": np.array(["2019-06-30"] * 11 + ["June"])}, r"'date', data row 12: 'June' is not a date"),
+        ({"date": np.array(["NaT"] * 12, "datetime64[D]")}, r"date: no day is known; leave the dates out"),
         ({"default_modalities": ("radar",)}, r"default modality 'radar' is not known; known: optical, soil"),
     ],
 )

@@ -33,6 +33,24 @@ def test_the_facts_are_those_of_the_data(write, pieces):
     json.dumps(facts, allow_nan=False)
 
 
+def test_the_range_of_the_dates_and_the_counts_of_the_seasons_are_shown(write):
+    days = ["2018-12-31", "2019-01-15", "2017-06-01", "NaT", *["2019-10-31"] * 8]
+    facts = describe(write(date=np.array(days, "datetime64[D]")))
+    assert facts["date"] == {
+        "first": "2017-06-01",
+        "last": "2019-10-31",
+        "seasons": {"DJF": 2, "MAM": 0, "JJA": 1, "SON": 8, "unknown": 1},
+    }
+    assert "\ndates: 2017-06-01 .. 2019-10-31: DJF 2, JJA 1, SON 8, unknown 1\n" in as_text(facts)
+    json.dumps(facts, allow_nan=False)
+
+
+def test_without_dates_nothing_is_said_of_them(write):
+    facts = describe(write())
+    assert facts["date"] is None
+    assert "dates:" not in as_text(facts)
+
+
 def test_the_facts_do_not_depend_on_the_block_size(small_paired, monkeypatch):
     whole = describe(small_paired)
     monkeypatch.setattr("edge.train.paired._BLOCK", 1000)
@@ -77,6 +95,17 @@ def test_a_picture_of_series_is_drawn(request, tmp_path, fixture):
     draw(request.getfixturevalue(fixture), tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
+
+
+@pytest.mark.parametrize("last", ["2019-10-31", "NaT"])
+def test_the_dates_are_a_row_of_the_picture(write, last):
+    data = write(date=np.array(["2018-12-31"] * 6 + [last] * 6))
+    draw(data, data.folder.parent / "dated.svg")
+    draw(write(), data.folder.parent / "plain.svg")
+    dated, plain = ((data.folder.parent / name).read_text() for name in ("dated.svg", "plain.svg"))
+    assert (dated.count('id="axes_'), plain.count('id="axes_')) == (18, 12)  # rows of six panels
+    assert ("samples per month" in dated, "samples per month" in plain) == (True, False)
+    assert dated.count('id="patch_') - plain.count('id="patch_') >= 12 + 30  # months and bins
 
 
 def test_images_vectors_and_labels_are_drawn(write):

@@ -14,6 +14,7 @@ from sklearn.metrics import r2_score, recall_score
 from edge.errors import InputError
 from edge.train import sources
 from edge.train.datasets import local_copy, resolve
+from edge.train.dates import season_counts
 from edge.train.download import download
 from edge.train.sources import fetch, known, load, needs_files
 from edge.train.sources.simulated import simulate
@@ -151,6 +152,8 @@ def test_lfmc_has_the_modalities_of_the_paper(real_data, tmp_path):
     sar = data.arrays["sar"]
     np.testing.assert_allclose(sar[..., 2], sar[..., 1] - sar[..., 0], atol=1e-4)  # vh_vv is the difference in dB
     assert (~data.present("soil")).sum() == 49  # -999 in the source
+    assert season_counts(data.date) == {"DJF": 268, "MAM": 291, "JJA": 1247, "SON": 772, "unknown": 0}
+    assert (str(data.date.min()), str(data.date.max())) == ("2015-06-30", "2019-01-31")
 
 
 def test_lfmc_has_no_sample_twice(real_data, tmp_path):
@@ -171,6 +174,7 @@ def test_the_csv_of_lfmc_gives_the_arrays_of_the_npz(real_data, tmp_path):
         np.testing.assert_allclose(table.arrays[name], npz.arrays[name], rtol=1e-6)  # the CSV has seven digits
     np.testing.assert_allclose(table.target, npz.target, rtol=1e-6)
     np.testing.assert_array_equal(table.groups, npz.groups)
+    np.testing.assert_array_equal(table.date, npz.date)
 
 
 def lfmc_rows():
@@ -206,6 +210,7 @@ def test_the_public_geojson_files_and_the_csv_give_the_same(tmp_path):
     # Sorted by site and date; of the two rows for site b on one date the first stays.
     assert json_set.target.tolist() == [82, 81, 80]
     assert json_set.groups.tolist() == [0, 0, 1]
+    assert [str(day) for day in json_set.date] == ["2015-06-30", "2015-07-31", "2015-06-30"]
     assert json_set.arrays["optical"][0, 3, 0] == np.float32(rows[2]["red(t)"])
     assert json_set.arrays["sar"][2, 0, 1] == np.float32(rows[0]["vh(t-3)"])
     assert json_set.arrays["land_cover"].tolist() == [[0, 1], [1, 0], [0, 1]]

@@ -165,6 +165,7 @@ def test_cropharvest_binary_takes_the_labelled_points_that_have_features(tmp_pat
     np.testing.assert_allclose(data.arrays["optical"], arrays[..., [*range(2, 13), 17]], rtol=1e-6)
     np.testing.assert_allclose(data.arrays["weather"], arrays[..., 13:15], rtol=1e-6)
     np.testing.assert_allclose(data.arrays["topography"], arrays[:, 0, 15:17], rtol=1e-6)
+    assert [f"{day}T00:00:00" for day in data.date] == [point["export_end_date"] for point in kept]
     names = [band.name for band in data.modalities["optical"].bands]
     assert names[0] == "B02"
     assert names[-2:] == ["B12", "NDVI"]

@@ -7,7 +7,8 @@ Modalities (the archive has filled missing months with the mean of the band over
     weather     ERA5, air temperature in K, precipitation in m           12 x 2
     topography  SRTM, elevation in m, slope in degrees                   2
 
-The 12 months end in the month of the label's `export_end_date`, so the first step is not January everywhere.
+The 12 months end in the month of the label's `export_end_date`, so the first step is not January everywhere. That day
+is the date of a sample; `collection_date` is not, because many label sets hold one day for all of their points.
 
 Target: `is_crop`. Points of the archive's own test regions (`is_test`) are left out, as in the published benchmarks.
 Groups: cells of half a degree, whatever label set a point comes from: two sets may label one field.
@@ -114,6 +115,7 @@ def write(
         target=target,
         task=task,
         groups=np.unique(np.array(cells), axis=0, return_inverse=True)[1].reshape(-1),
+        date=np.array([point["export_end_date"] for point in points]),
         source={"title": title, "licence": LICENCE, "citation": CITATION},
         default_modalities=("optical", "sar"),
     )

@@ -9,7 +9,8 @@ Modalities, months t-3, t-2, t-1, t:
     canopy_height  m                                                                                 1
     land_cover     one-hot GlobCover 2009 codes that occur                                           12
 
-Target: water per dry mass, percent. Groups: sites; `fold5` of lfmc.npz becomes the published folds.
+Target: water per dry mass, percent. Groups: sites; `fold5` of lfmc.npz becomes the published folds. Date: the last day
+of the month of the measurement, as the source gives it.
 
 Raw files, the first that is there: `lfmc.npz`; `training_features.csv` or `.csv.gz` (one row per sample, columns such
 as `vv(t-3)`); `feature_*.geojson` (the public original, one sample per file, the same names as properties). The pandas
@@ -67,6 +68,7 @@ def convert(raw: Path | None, folder: Path) -> PairedSet:
         task=Task("regression", "live fuel moisture", unit="%"),
         groups=table["groups"],
         fold=table.get("fold"),
+        date=table.get("date"),
         source={"title": TITLE, "licence": LICENCE, "citation": CITATION},
         default_modalities=("optical", "sar"),
     )
@@ -100,7 +102,7 @@ def _from_npz(path: Path) -> dict[str, np.ndarray]:
                 "land_cover": npz["landcover_globcover"],
                 "target": npz["lfmc"],
                 "groups": npz["site"],
-            } | ({"fold": npz["fold5"]} if "fold5" in npz.files else {})
+            } | {key: npz[name] for key, name in (("fold", "fold5"), ("date", "date")) if name in npz.files}
     except (KeyError, ValueError, OSError) as error:
         raise InputError(f"{path} is not the expected file: {error}") from None
 
@@ -132,6 +134,7 @@ def _from_rows(rows: Iterable[dict[str, Any]]) -> dict[str, np.ndarray]:
             "land_cover": _columns(ordered, ["forest_cover(t)"]),
             "target": _columns(ordered, ["percent(t)"])[:, 0],
             "groups": np.array([sites.index(row["site"]) for row in ordered]),
+            "date": np.array([day for _, day in sorted(first)]),
         }
     except KeyError as error:
         raise InputError(f"the raw files of lfmc lack the column {error}") from None
