@@ -12,7 +12,7 @@ from edge.tasks import Task
 from edge.train.methods import taught
 from edge.train.methods.method import Setting
 from edge.train.methods.random_forest import QUANTILES, described
-from edge.train.objectives import Loss
+from edge.train.objectives import Loss, class_weights
 from edge.train.paired import write_paired_set
 from edge.train.samples import load_samples
 from edge.train.splits import Split
@@ -90,6 +90,28 @@ def test_validation_samples_hear_what_scikit_learns_forest_on_all_training_sampl
         np.testing.assert_allclose(outputs.sigmoid(), np.stack([p[:, 1] for p in said], 1).clip(1e-3, 0.999), rtol=1e-4)
     else:
         np.testing.assert_allclose(outputs.softmax(1), said, atol=3e-3)
+
+
+def test_a_teacher_of_classes_leans_to_none_of_them():
+    """90 samples of class 0, 10 of class 1, none of class 2: worked out by hand."""
+    said = torch.tensor([[0.8, 0.19, 0.01]]).repeat(90, 1), torch.tensor([[0.6, 0.39, 0.01]]).repeat(10, 1)
+    target = torch.tensor([0] * 90 + [1] * 10)
+    weights = class_weights(CLASSES, target)
+    asked = torch.tensor([[0.7, 0.29, 0.01]])  # on average what it says of either class: it knows nothing
+    found = taught.balanced(torch.cat([*said, asked]).log(), target, weights).exp()
+    np.testing.assert_allclose(found[-1], [1, 1, 0.01], rtol=1e-5)
+    np.testing.assert_allclose(found[0], [0.8 / 0.7, 0.19 / 0.29, 0.01], rtol=1e-5)
+
+
+def test_forests_of_rare_classes_are_balanced(setting):
+    found = setting(CLASSES, change=lambda target: np.where(np.arange(120) % 4 > 0, 0, target))
+    y = found.samples.target[:80]
+    weighted = dataclasses.replace(found, loss=Loss(CLASSES, class_weights(CLASSES, y)))
+    leaning, even = (
+        torch.stack([taught.cross_fitted_forest(each).outputs[:80].softmax(1)[y == k].mean(0) for k in range(3)])
+        for each in (found, weighted)
+    )
+    assert (even.mean(0) - 1 / 3).abs().max() < 0.5 * (leaning.mean(0) - 1 / 3).abs().max()
 
 
 def test_test_samples_are_not_asked_about(setting):

@@ -62,7 +62,23 @@ def cross_fitted_forest(setting: Setting) -> SoftTargets:
         outputs = outputs.clamp(1e-3, 1 - 1e-3).logit()
     elif task.kind != "regression":
         outputs = outputs.clamp(min=1e-3).log()  # an empty leaf is no proof that a class is impossible
+        if setting.loss.class_weights is not None:
+            target = setting.samples.target[torch.from_numpy(np.concatenate(asked[: len(pairs)]))]
+            outputs = balanced(outputs, target, setting.loss.class_weights)
     return soft_targets(task, len(data), (torch.from_numpy(np.concatenate(asked)), outputs), temperature=1.0)
+
+
+def balanced(outputs: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """`outputs` (m, K), log-probabilities, as if the teacher held no class for more likely than another beforehand.
+
+    The loss counts every class alike; a forest leans to the frequent ones even where its samples are weighted.
+    So its probabilities are divided by what it says on average where every class (`weights` (K,)) counts alike (the
+    prior shift of Saerens et al. 2002, doi:10.1162/089976602753284446). The first n rows are the training samples, of
+    the classes `target` (n,); a class that none of them has stays as it is.
+    """
+    share = weights[target] / weights[target].sum()
+    prior = (share[:, None] * outputs[: len(target)].softmax(1)).sum(0)
+    return outputs - torch.where(weights > 0, prior, torch.ones_like(prior)).log()
 
 
 def parts_of(groups: np.ndarray) -> np.ndarray:
