@@ -67,7 +67,8 @@ def _main(graph: str, backend: str, threads: str, shapes: str) -> None:
 
     from edge.deploy.engine import open_engine
 
-    importlib.import_module("onnxruntime" if backend == "onnxruntime" else f"edge.deploy.engine_{backend}")
+    library = backend if backend in ("onnxruntime", "openvino") else f"edge.deploy.engine_{backend}"
+    importlib.import_module(library)
     imported = time.perf_counter()
     engine = open_engine(Path(graph), backend=backend, threads=int(threads))
     loaded = time.perf_counter()

@@ -12,7 +12,7 @@ from edge.deploy.boards import power_mode
 
 # Processor flags of instructions that multiply int8 and add in int32: x86, then ARM.
 INT8_FLAGS = ("avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm")
-PACKAGES = ("edge-colearn", "numpy", "onnxruntime", "onnxruntime-gpu", "tensorrt")
+PACKAGES = ("edge-colearn", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt")
 
 
 def machine_facts() -> dict[str, Any]:

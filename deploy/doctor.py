@@ -15,6 +15,7 @@ from edge.deploy.sysfs import text
 PACKAGES = {
     "numpy": ("everything", "pip install edge-colearn"),
     "onnxruntime": ("predict, verify, bench on a CPU", "pip install 'edge-colearn[cpu]'"),
+    "openvino": ("another engine for x86, often the faster one", "pip install 'edge-colearn[openvino]'"),
     "tensorrt": (
         "engines on NVIDIA boards",
         "on Jetson it comes with JetPack; else pip install 'edge-colearn[tensorrt]'",
@@ -25,8 +26,8 @@ PACKAGES = {
     "onnx": ("compress, layers in inspect", "pip install 'edge-colearn[compress]'"),
     "jsonschema": ("card schemas in verify", "pip install 'edge-colearn[card]'"),
 }
-# Packages that only a machine for training needs: on a board they are no loss.
-HOST_ONLY = ("torch", "nncf", "onnx")
+# Packages for training, and the engine for x86: on a board they are no loss.
+HOST_ONLY = ("torch", "nncf", "onnx", "openvino")
 # Instructions that decide how fast INT8 is, and the float baseline: x86, then ARM.
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm")
 JETPACK_LINE = "sudo apt-get update && sudo apt-get install -y nvidia-jetpack"
@@ -126,7 +127,7 @@ def _jetpack_check(board: Board) -> Check:
 
 
 def _engine_checks(board: Board | None, versions: dict[str, str | None]) -> list[Check]:
-    """TensorRT and ONNX Runtime: one of them must be there."""
+    """TensorRT, ONNX Runtime, OpenVINO: one of them must be there."""
     tensorrt, ort = versions["tensorrt"], versions["onnxruntime"]
     checks = []
     if board and board.tensorrt and not tensorrt:
@@ -139,7 +140,7 @@ def _engine_checks(board: Board | None, versions: dict[str, str | None]) -> list
         checks.append(Check("tensorrt", tensorrt, tensorrt is not None, "engines on this board", JETPACK_LINE))
     else:
         checks.append(Check("tensorrt", tensorrt))
-    fatal = tensorrt is None
+    fatal = tensorrt is None and versions["openvino"] is None
     checks.append(
         Check("onnxruntime", ort, ort is not None, PACKAGES["onnxruntime"][0], PACKAGES["onnxruntime"][1], fatal)
     )

@@ -81,6 +81,7 @@ def predict(
         "out": str(out),
         "samples": samples,
         "precision": precision,
+        "backend": backend,
         "seconds": time.perf_counter() - begin,
         "failed_gates": bundle.failed_gates,
         "outside_calibration": None if limits is None else limits.to_json(),

@@ -61,6 +61,9 @@ from edge.commands.options import names, precisions, whole_numbers
     help="Measure in each of these power modes of a Jetson (names of nvpmodel); files get the mode in their names.",
 )
 @click.option("--yes", is_flag=True, help="Change the power mode without asking.")
+@click.option(
+    "--choose", is_flag=True, help="`edge predict` takes the fastest of these engines for BUNDLE here from now on."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout (one for each power mode).")
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write the report as a page.")
 @click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="Write the rows for a spreadsheet.")
@@ -79,6 +82,7 @@ def command(
     energy: bool,
     power_mode: tuple[str, ...],
     yes: bool,
+    choose: bool,
     as_json: bool,
     html: Path | None,
     csv: Path | None,
@@ -90,14 +94,20 @@ def command(
     Example:
       edge bench runs/edge/bundles/optical-int8 --data runs/edge/test --html report.html
       edge bench BUNDLE --backend onnxruntime,tensorrt    # on a Jetson: both engines in one report
+      edge bench BUNDLE --backend onnxruntime,openvino --choose    # on x86: `edge predict` then takes the faster one
     """
     from edge.benchmarks.bundles import Plan, bench_bundles
     from edge.benchmarks.html import report_html
     from edge.benchmarks.report import Report, table
     from edge.benchmarks.spreadsheet import report_csv
     from edge.benchmarks.tables import further_tables
+    from edge.deploy.bundle import open_bundle
+    from edge.deploy.choice import choose_for_cpu
+    from edge.errors import InputError
     from edge.files import write_json, write_text
 
+    if choose and (len(bundles) > 1 or power_mode):
+        raise InputError("--choose takes one bundle and no --power-mode")
     if latency_ms is not None and "server" not in scenario:
         scenario = (*scenario, "server")
     reports: dict[str, Report] = {}
@@ -121,6 +131,9 @@ def command(
         if not as_json:
             heading = [f"power mode {mode}"] if mode else []
             click.echo("\n\n".join([*heading, table(report), *further_tables(report)]))
+        if choose:
+            chosen, faults = choose_for_cpu(open_bundle(bundles[0]), report["results"])
+            _say("; ".join([f"edge predict takes {chosen} for this bundle on this machine from now on", *faults]))
 
     if power_mode:
         _in_power_modes(power_mode, yes, measure)

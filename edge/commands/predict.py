@@ -12,13 +12,14 @@ import click
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="OUT.csv or OUT.npz.")
 @click.option("--precision", type=click.Choice(["fp32", "int8"]), help="[default: int8 if the bundle has it]")
-@click.option("--backend", default="onnxruntime", show_default=True, help="The engine.")
+@click.option("--backend", help="The engine. [default: what `edge bench --choose` found here, else onnxruntime]")
 @click.option("--threads", default=1, show_default=True, help="Threads of the engine.")
 @click.option("--batch", default=256, show_default=True, help="Samples per run.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout: what was done.")
 def command(
-    bundle: Path, source: Path, out: Path, precision: str | None, backend: str, threads: int, batch: int, as_json: bool
-) -> None:
+    bundle: Path, source: Path, out: Path, precision: str | None, backend: str | None, threads: int, batch: int,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Predict SOURCE with a bundle: FILE.npz, FILE.npy, FILE.csv or a FOLDER of .npy and .npz files.
 
     Values are what the sensor gives, in the card's units; nothing is scaled outside of the graph; NaN is a missing
@@ -39,12 +40,14 @@ def command(
       edge predict RUN/bundles/optical-int8 fields.csv -o predictions.csv
     """
     from edge.deploy.bundle import open_bundle
+    from edge.deploy.choice import chosen_for_cpu
     from edge.deploy.predict import predict
     from edge.deploy.samples import source_size
 
     opened = open_bundle(bundle)
     if opened.failed_gates:
         click.echo(f"Warning: this bundle failed gates of its build: {', '.join(opened.failed_gates)}", err=True)
+    backend = backend or chosen_for_cpu(opened)
     options = {"precision": precision, "backend": backend, "threads": threads, "batch": batch}
     if sys.stderr.isatty() and source.exists():
         with click.progressbar(length=source_size(source), label="predict", file=sys.stderr) as bar:
@@ -62,4 +65,5 @@ def command(
     if as_json:
         click.echo(json.dumps(done, indent=2))
     else:
-        click.echo(f"{done['samples']} samples, {done['precision']}, {done['seconds']:.1f} s: {done['out']}", err=True)
+        what = f"{done['precision']} on {backend}"
+        click.echo(f"{done['samples']} samples, {what}, {done['seconds']:.1f} s: {done['out']}", err=True)

@@ -260,7 +260,7 @@ def test_engines_stand_side_by_side_each_with_its_own_accuracy(bundle: Callable[
 def test_an_engine_that_is_unknown_or_lacks_its_graph_is_named(bundle: Callable[..., Path]) -> None:
     result = run(bundle(), "--backend", "onnxruntime,tensorflow")
     assert result.exit_code == 2
-    assert "the backend 'tensorflow' is not known; use onnxruntime, tensorrt" in result.stderr
+    assert "the backend 'tensorflow' is not known; use onnxruntime, openvino, tensorrt" in result.stderr
     result = run(bundle(), "--backend", "tensorrt", "--precision", "int8")
     assert (result.exit_code, "has no int8 for tensorrt; it has fp32, int8.cpu" in result.stderr) == (2, True)
 

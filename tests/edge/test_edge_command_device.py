@@ -116,7 +116,7 @@ def test_predict_writes_a_table_and_says_what_it_did(bundle: Path, samples: Path
     result = run("predict", bundle, samples, "-o", tmp_path / "out.csv")
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
-    assert result.stderr.startswith("20 samples, int8, ")
+    assert result.stderr.startswith("20 samples, int8 on onnxruntime, ")
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 21
     done = document(run("predict", bundle, samples, "-o", tmp_path / "out.npz", "--precision", "fp32", "--json"))
     assert (done["samples"], done["precision"]) == (20, "fp32")

@@ -57,6 +57,8 @@ def test_doctor_ends_with_5_where_no_engine_can_run(monkeypatch: pytest.MonkeyPa
     assert run("doctor").exit_code == 0, "the same import under another name"
     installed(monkeypatch, numpy="2.0.0", tensorrt="10.3.0")
     assert run("doctor", "--json").exit_code == 0, "one engine is enough"
+    installed(monkeypatch, numpy="2.0.0", openvino="2026.4.1")
+    assert run("doctor").exit_code == 0
 
 
 def test_a_board_that_is_ready_has_nothing_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""ONNX Runtime's telemetry is off before ONNX Runtime is imported, and leaves nothing on the disk."""
+"""Telemetry of ONNX Runtime, OpenVINO and NNCF is off before they are imported, and leaves nothing on the disk."""
 
 import importlib.util
 import os
@@ -61,3 +61,23 @@ def test_a_prediction_leaves_no_file_of_telemetry(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "relu.onnx")
     python(tmp_path / "edge", PREDICT, str(tmp_path / "relu.onnx"))
     assert traces(tmp_path / "edge") == []
+
+
+# Prints what starts a process or opens a socket from here on.
+WATCH = """import sys
+def hook(event, values):
+    if event.startswith(("socket.", "subprocess.", "os.fork", "os.posix_spawn")):
+        print(event)
+sys.addaudithook(hook)
+"""
+
+
+@pytest.mark.parametrize("library", ["openvino", "nncf"])
+def test_no_library_reports_that_it_was_imported(tmp_path: Path, library: str) -> None:
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    code = "import edge\nassert 'openvino_telemetry' in sys.modules\n"
+    code += "import edge.compress.quantize\n" if library == "nncf" else ""  # silences it in more ways
+    paths = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
+    assert python(tmp_path / "home", f"{WATCH}{code}import {library}", **paths) == ""
+    assert traces(tmp_path / "home") == []
