@@ -3,9 +3,9 @@
     python -m edge.benchmarks.methods --data lfmc,ombria --jobs 2
 
 trains what is missing (10 folds x 5 seeds, grouped and random) below --out, where a run that was stopped goes on, and
-writes benchmarks/results/methods-DATA-PROTOCOL.csv and the table between `<!-- methods DATA PROTOCOL -->` and
-`<!-- /methods -->` in benchmarks/RESULTS.md, at its end if it has no such place yet. Prints the tables and ends with
-one JSON line.
+writes benchmarks/results/methods-DATA-PROTOCOL-KxS.csv (K folds, S seeds) and the table between `<!-- methods DATA
+PROTOCOL KxS -->` and `<!-- /methods -->` in benchmarks/RESULTS.md, at its end if it has no such place yet. Prints the
+tables and ends with one JSON line.
 """
 
 import json
@@ -63,7 +63,7 @@ def publish(results: Path, summary: Summary, command: str) -> dict[str, Any]:
     """Write the CSV and the part of RESULTS.md; says where and how many trainings stand behind it."""
     from edge.train.summary import write_table
 
-    name = f"{summary['data']} {summary['protocol']}"
+    name = f"{summary['data']} {summary['protocol']} {summary['folds']}x{len(summary['seeds'])}"
     file = results / "results" / f"methods-{name.replace(' ', '-')}.csv"
     write_table(file, summary)
     text = f"    {command}\n\n{caption(summary)}\n\n{markdown(summary)}"

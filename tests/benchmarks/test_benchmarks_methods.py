@@ -78,12 +78,12 @@ def test_a_table_takes_its_place_at_the_end_and_keeps_it(results):
     publish(results, SUMMARY, "python -m edge.benchmarks.methods --data lfmc")
     publish(results, SUMMARY | {"protocol": "random"}, "python -m edge.benchmarks.methods --data lfmc")
     before = page.read_text()
-    assert before.startswith("# Results\n\nWhat was tried.\n\n<!-- methods lfmc grouped -->\n    python -m edge.benchm")
+    assert before.startswith("# Results\n\nWhat was tried.\n\n<!-- methods lfmc grouped 10x5 -->\n    python -m edge.")
     page.write_text(before + "\nA remark at the end.\n")
     changed = SUMMARY | {"results": SUMMARY["results"][1:]}
     publish(results, changed, "another \\1 command")
     after = page.read_text()
-    assert after.count("<!-- methods lfmc grouped -->") == after.count("<!-- methods lfmc random -->") == 1
+    assert after.count("<!-- methods lfmc grouped 10x5 -->") == after.count("<!-- methods lfmc random 10x5 -->") == 1
     assert "    another \\1 command\n" in after
     assert after.count("| mdico | sar |") == 1  # of the random protocol
     assert after.endswith("<!-- /methods -->\n\nA remark at the end.\n")
@@ -137,7 +137,7 @@ def test_all_methods_and_protocols_are_run_once_and_written(data, results, calls
     assert [(one["protocol"], one["scores"], one["failures"]) for one in done] == [
         (protocol, 2 * 6 * len(METHODS), 0) for protocol in ("grouped", "random")
     ]
-    with open(results / "results" / "methods-fields-grouped.csv", newline="") as file:
+    with open(results / "results" / "methods-fields-grouped-3x2.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["method"], row["modality"], row["n"]) for row in rows] == [
         (method, modality, "6") for method in METHODS for modality in ("optical", "sar")
@@ -146,7 +146,7 @@ def test_all_methods_and_protocols_are_run_once_and_written(data, results, calls
     assert float(mdico["vs_single-matched_difference"]) == pytest.approx(0.03)
     page = (results / "RESULTS.md").read_text()
     line = f"python -m edge.benchmarks.methods --data {data.folder} --protocol grouped --folds 3 --seeds 2"
-    assert f"<!-- methods fields grouped -->\n    {line}\n" in page
+    assert f"<!-- methods fields grouped 3x2 -->\n    {line}\n" in page
     del calls[:]
     again = CliRunner().invoke(main, [*command, *fixed])
     assert again.stdout == first.stdout
