@@ -50,8 +50,14 @@ def int8_graphs(trained: Trained, compressed: Compressed, modality: str) -> dict
     ranges, excluded = compressed.ranges[modality], compressed.students[modality].excluded
     graphs = {f"int8.{target}": place(tuned, ranges, target, excluded) for target in ("tensorrt", "cpu")}
     for graph in graphs.values():
-        declare(graph, compressed.students[modality].sparse)
+        declare(graph, present(graph, compressed.students[modality].sparse))
     return graphs
+
+
+def present(graph: onnx.ModelProto, layers: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `layers` that the graph has under their names: on a CPU one may compute two (compress/channels.py)."""
+    stored = {tensor.name for tensor in graph.graph.initializer}
+    return tuple(name for name in layers if stored & {f"{name}.weight", f"{name}.weight.quantized"})
 
 
 def folding(trained: Trained, modality: str) -> Folding:

@@ -7,7 +7,9 @@ transpose, maximum over a window, concat): they are done in integers. The inputs
 cpu: ONNX Runtime fuses a layer into one integer kernel if its activations are uint8, its weights int8 and its bias
 int32, and if no ReLU is left to do: behind a ReLU the zero point 0 of uint8 cuts off what is negative. A ReLU in front
 of a float tensor becomes max(x, 0), which ONNX Runtime does not fuse too early (deploy/rules_onnxruntime.py checks it).
-Both sides of a residual sum and the input of a mean over the map are quantized: it has integer kernels for them.
+Both sides of a residual sum and the input of a mean over the map are quantized: it has integer kernels for them. Sensor
+values are transposed before they are quantized: ONNX Runtime takes the same time for that, and OpenVINO computes a
+convolution that reads transposed integers in float, half as long again.
 tensorrt: int8 with zero point 0 everywhere, float weights with their own Q/DQ, float bias; layers that TensorRT runs
 better in FP16 keep no pair. At a residual sum the shortcut alone is quantized, for the sum is done by the convolution
 before it (R8), and a mean reads floats (R7); deploy/rules_tensorrt.py has the rules and their sources.
@@ -28,6 +30,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from edge.compress.channels import block_channels
 from edge.compress.export import finish
 from edge.compress.quantize import InputRange, LayerRange
 from edge.deploy.onnx_graph import FLOAT_PARTS, attribute, stored_float_parts
@@ -46,6 +49,8 @@ class Placement:
     relu_as_max: bool  # behind a layer whose output stays float
     hands_on_integers: bool  # an integer layer, too, whose reader stays in float on purpose
     channels_last: bool  # flatten (C, T) features in the order (T, C), in which integer convolutions leave them
+    transposes_values: bool  # those of the sensor, in integers
+    blocks_channels: bool  # of images, in the numbers that its integer kernels want (compress/channels.py)
     quantizes: Callable[[str, tuple[int, ...], int], bool]  # operator, weight shape, groups -> worth an integer kernel
     operators: dict[str, tuple[int, ...]]  # operator without weights -> those of its inputs that are quantized
 
@@ -62,6 +67,8 @@ PLACEMENTS = {
         relu_as_max=True,
         hands_on_integers=True,
         channels_last=True,
+        transposes_values=False,
+        blocks_channels=True,
         quantizes=_always,
         operators={"Add": (0, 1), "GlobalAveragePool": (0,)},
     ),
@@ -72,6 +79,8 @@ PLACEMENTS = {
         relu_as_max=False,
         hands_on_integers=False,
         channels_last=False,
+        transposes_values=True,
+        blocks_channels=False,
         quantizes=worth_int8,
         operators={"Add": (1,), "GlobalAveragePool": ()},
     ),
@@ -95,7 +104,7 @@ def place(
     The layers `excluded` stay in float, whatever ranges they have, and are declared as FLOAT_PARTS.
     """
     placement = PLACEMENTS[target]
-    surgery = Surgery(model)
+    surgery = Surgery(model, placement)
     for name, limits in ranges.items():
         if name in excluded:
             continue
@@ -127,6 +136,8 @@ def place(
     surgery.declare_float(excluded)
     surgery.drop_dead()
     surgery.drop_relus()
+    if placement.blocks_channels:
+        block_channels(surgery)
     return surgery.finish()
 
 
@@ -142,7 +153,8 @@ def activation_step(limits: InputRange, placement: Placement) -> Step:
 class Surgery:
     """A graph that is being rewritten: its nodes in order, its initializers as arrays."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, placement: Placement) -> None:
+        self.placement = placement
         self.model = onnx.ModelProto()
         self.model.CopyFrom(model)
         self.nodes = list(self.model.graph.node)
@@ -195,10 +207,23 @@ class Surgery:
     def integers(self, tensor: str, step: Step) -> str:
         """The quantized form of `tensor`, whose parts, where it is joined or moved, are quantized instead of itself."""
         producer = self.producer(tensor)
-        if producer is None or producer.op_type not in MOVES_DATA:
+        if producer is None or producer.op_type not in MOVES_DATA or self.stays_float(producer):
             return self.quantize(tensor, step)
         parts = len(producer.input) if producer.op_type == "Concat" else 1
         return self.move(producer, [self.integers(part, step) for part in producer.input[:parts]], step)
+
+    def stays_float(self, node: onnx.NodeProto) -> bool:
+        """Whether `node` transposes values that no layer has seen, and the placement wants that done in float."""
+        if self.placement.transposes_values or node.op_type != "Transpose":
+            return False
+        upstream = [node.input[0]]
+        while upstream:
+            source = self.producer(upstream.pop())
+            if source is not None:
+                if source.op_type in ("Conv", "Gemm", "MatMul"):
+                    return False
+                upstream.extend(source.input)
+        return True
 
     def is_integers(self, tensor: str) -> bool:
         """Whether another layer reads `tensor` quantized, or what makes it, before a ReLU, computes in integers."""
@@ -357,10 +382,13 @@ class Surgery:
 
     def drop_dead(self) -> None:
         """Remove the nodes whose outputs nothing reads."""
-        outputs = {value.name for value in self.model.graph.output}
-        while dead := [node for node in self.nodes if not any(self.readers(o) or o in outputs for o in node.output)]:
-            for node in dead:
-                self.nodes.remove(node)
+        needed = {value.name for value in self.model.graph.output}
+        kept = []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                kept.append(node)
+                needed.update(node.input)
+        self.nodes = kept[::-1]
 
     def finish(self) -> onnx.ModelProto:
         """Write nodes and initializers back, without those that nothing reads, and check the graph."""

@@ -60,7 +60,7 @@ def choose_for_cpu(bundle: Bundle, rows: Sequence[Mapping[str, Any]]) -> tuple[s
     for row in ranked:
         with contextlib.closing(open_engine(graph, backend=row["engine"])) as engine:
             outputs = engine.run({bundle.modality.name: golden["input"]})["prediction"]
-        agrees, detail = agree(key, bundle.task, golden[f"expected.{key}"], outputs)
+        agrees, detail = agree(key, bundle.task, golden[f"expected.{key}"], outputs, golden["expected.fp32"])
         if agrees:
             write_json(_file(bundle, "cpu"), {"engine": row["engine"]})
             return row["engine"], faults

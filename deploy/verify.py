@@ -67,8 +67,14 @@ def verify(bundle: Bundle, backend: str = "onnxruntime") -> list[Check]:
     return checks
 
 
-def agree(key: str, task: Task, expected: np.ndarray, found: np.ndarray) -> tuple[bool, str]:
-    """Whether outputs (n, outputs) of graph `key` agree within the tolerances above, and the figures."""
+def agree(
+    key: str, task: Task, expected: np.ndarray, found: np.ndarray, fp32: np.ndarray | None = None
+) -> tuple[bool, str]:
+    """Whether outputs (n, outputs) of graph `key` agree within the tolerances above, and the figures.
+
+    INT8 may also be as far from `expected` as that is from `fp32`, the outputs without rounding: a deep network makes
+    much of one code that another engine rounds the other way (see edge.gates.parity_gate).
+    """
     if found.shape != expected.shape or not np.isfinite(found).all():
         return False, f"outputs of shape {list(found.shape)}, finite: {bool(np.isfinite(found).all())}"
     difference = np.abs(found.astype(np.float64) - expected)
@@ -77,10 +83,15 @@ def agree(key: str, task: Task, expected: np.ndarray, found: np.ndarray) -> tupl
         return bool(difference.max() <= bound), f"largest difference {difference.max():.2g}, at most {bound:.2g}"
     if task.kind == "regression":
         bound = _INT8_SPREAD * float(expected.std()) or _FP32_TOLERANCE * float(np.abs(expected).max())
+        if fp32 is not None:
+            bound = max(bound, float(np.sqrt(np.mean((expected.astype(np.float64) - fp32) ** 2))))
         root = float(np.sqrt(np.mean(difference**2)))
         return root <= bound, f"root mean square difference {root:.2g} {task.unit}, at most {bound:.2g}"
     share = float(np.mean(decisions(task, found) == decisions(task, expected)))
-    return share >= _INT8_CLASSES, f"{share:.2%} of the classes equal, at least {_INT8_CLASSES:.0%}"
+    least = _INT8_CLASSES
+    if fp32 is not None:
+        least = min(least, float(np.mean(decisions(task, fp32) == decisions(task, expected))))
+    return share >= least, f"{share:.2%} of the classes equal, at least {least:.2%}"
 
 
 def decisions(task: Task, outputs: np.ndarray) -> np.ndarray:
@@ -117,7 +128,7 @@ def _golden(bundle: Bundle, key: str, engine: Engine, golden: dict[str, np.ndarr
         found = engine.run({bundle.modality.name: golden["input"]})["prediction"]
     except InputError as error:
         return Check(f"golden {key}", False, error.message)
-    return Check(f"golden {key}", *agree(key, bundle.task, golden[f"expected.{key}"], found))
+    return Check(f"golden {key}", *agree(key, bundle.task, golden[f"expected.{key}"], found, golden["expected.fp32"]))
 
 
 def _batch(bundle: Bundle, key: str, engine: Engine, inputs: np.ndarray) -> Check:

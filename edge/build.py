@@ -251,7 +251,7 @@ class Builder:
         }
         found = [at_most("folding: largest difference", FOLDING, self.folding.difference)]
         for key, reference in references.items():
-            found.append(parity_gate(f"torch = {key}", task, reference, predictions[key], target))
+            found.append(parity_gate(f"torch = {key}", task, reference, predictions[key], target, references["fp32"]))
         found += placement_gates(graphs)
         if sparse := self.compressed.students[self.modality].sparse if self.compressed else ():
             found += sparsity_gates(graphs, sparse)

@@ -164,7 +164,9 @@ def _test(bundle: Bundle, backend: str, engines: Sequence[Engine], notify: Notif
             continue
         # FP16 is judged as INT8 is: by its decisions, or by 1 % of the outputs' spread.
         judged = "fp32" if engine.precision == "fp32" else "int8.tensorrt"
-        engine.agrees, engine.detail = agree(judged, bundle.task, golden[f"expected.{key}"], found)
+        engine.agrees, engine.detail = agree(
+            judged, bundle.task, golden[f"expected.{key}"], found, golden["expected.fp32"]
+        )
 
 
 def _measure(

@@ -14,8 +14,8 @@ Array = npt.NDArray[Any]
 Gate = dict[str, Any]
 
 FOLDING = 1e-5  # largest difference that exact folding may make, in logits or standard deviations
-PARITY_CLASSES = 0.99  # of the predicted classes are those of the torch student
-PARITY_SPREAD = 0.02  # root mean square difference to it, in standard deviations of the target
+PARITY_CLASSES = 0.99  # of the predicted classes are those of the torch student, or as many as are those of FP32
+PARITY_SPREAD = 0.02  # root mean square difference to it, in standard deviations of the target, or FP32's if larger
 
 
 def at_most(name: str, bound: float, value: float | None) -> Gate:
@@ -25,22 +25,26 @@ def at_most(name: str, bound: float, value: float | None) -> Gate:
     return gate(name, bound, value, value is not None and value <= bound)
 
 
-def parity_gate(name: str, task: Task, reference: Array, found: Array, target: Array) -> Gate:
-    """Whether an engine's predictions (n, K) are those of the torch model.
+def parity_gate(name: str, task: Task, reference: Array, found: Array, target: Array, fp32: Array) -> Gate:
+    """Whether an engine's predictions (n, K) are those of the torch model, `reference`.
 
     Classification: share of equal classes (multi-label: of equal labels). Regression: root mean square difference in
-    standard deviations of the target.
+    standard deviations of the target. An INT8 network of forty layers makes much of little: a bias rounded to an
+    integer flips the last bit of one code in 600 behind a MobileNet's first layer, and that of half of them behind its last.
+    So the engine may also be as far from the torch model as that, in INT8, is from `fp32`, in floats.
     """
     from edge.benchmarks.report import gate
     from edge.deploy.verify import decisions
 
     if task.kind == "regression":
-        spread = float(np.sqrt(np.mean((found - reference) ** 2)) / np.std(target))
-        return at_most(f"parity {name}: rms difference / target sd", PARITY_SPREAD, spread)
-    equal = decisions(task, found) == decisions(task, reference)
-    share = float(np.mean(equal))
-    passed = share >= PARITY_CLASSES or np.sum(~equal) <= 1  # below 100 samples one flip alone is more than 1 %
-    return gate(f"parity {name}: share of equal classes", PARITY_CLASSES, share, bool(passed))
+        spread, rounding = (
+            float(np.sqrt(np.mean((other - reference) ** 2)) / np.std(target)) for other in (found, fp32)
+        )
+        return at_most(f"parity {name}: rms difference / target sd", max(PARITY_SPREAD, rounding), spread)
+    equal, kept = (decisions(task, other) == decisions(task, reference) for other in (found, fp32))
+    share, bound = float(np.mean(equal)), min(PARITY_CLASSES, float(np.mean(kept)))
+    passed = share >= bound or np.sum(~equal) <= 1  # below 100 samples one flip alone is more than 1 %
+    return gate(f"parity {name}: share of equal classes", bound, share, bool(passed))
 
 
 def placement_gates(graphs: dict[str, Path]) -> list[Gate]:
@@ -57,14 +61,18 @@ def placement_gates(graphs: dict[str, Path]) -> list[Gate]:
 
 
 def sparsity_gates(graphs: dict[str, Path], layers: tuple[str, ...]) -> list[Gate]:
-    """In each INT8 graph `layers` are declared as sparse, and their weights have the pattern 2:4."""
+    """In each INT8 graph `layers` are declared as sparse, and their weights have the pattern 2:4.
+
+    On a CPU one layer may compute what two did (compress/channels.py): there, what is declared must be so.
+    """
     from edge.deploy.onnx_graph import Graph, load_graph
     from edge.deploy.sparsity import PATTERN, check_sparse, declared
 
     found = []
     for key in ("int8.tensorrt", "int8.cpu"):
         graph = Graph(load_graph(graphs[key]))
-        broken = len(set(layers) - set(declared(graph.model))) + len(list(check_sparse(graph)))
+        missing = set(layers) - set(declared(graph.model)) if key == "int8.tensorrt" else set()
+        broken = len(missing) + len(list(check_sparse(graph)))
         found.append(at_most(f"{key}: layers that break {PATTERN} sparsity", 0, broken))
     return found
 

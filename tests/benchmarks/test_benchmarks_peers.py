@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edge.benchmarks import peers, predict_overhead
+from edge.benchmarks import peers, predict_overhead, student_speed
 from edge.benchmarks.latency import Timing
-from edge.benchmarks.student_speed import SHAPES, untrained
+from edge.benchmarks.student_speed import STUDENTS, Shape
 from edge.errors import BackendMissing
 from edge.sensors import Band, Modality
 from edge.tasks import Task
@@ -17,9 +17,12 @@ from edge.tasks import Task
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the peers' own
-def test_every_peer_that_is_installed_computes_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(peers, "BATCHES", (2,))
-    student = peers.Student(untrained(*SHAPES["LFMC sar"]), tmp_path)
+@pytest.mark.parametrize("name", ["LFMC sar", "patch, lidar"])
+def test_every_peer_that_is_installed_computes_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.setattr(Shape, "batches", (1, 2))
+    student = peers.Student(STUDENTS[name], tmp_path)
     rows = {row["peer"]: row for row in peers.measure(student, Timing(0, 0, 2, 0.1))}
     for name in ("edge FP32", "ONNX Runtime FP32", "torch eager"):
         assert rows[name]["missing"] is None
@@ -27,7 +30,7 @@ def test_every_peer_that_is_installed_computes_the_same(monkeypatch: pytest.Monk
     for name in ("edge INT8", "ONNX Runtime static INT8", "NNCF, ONNX Runtime INT8"):
         assert rows[name]["missing"] is None
         assert 0 < rows[name]["difference"] < 0.3
-    assert rows["edge INT8"]["times_ours"] == {"2": 1.0}
+    assert rows["edge INT8"]["times_ours"] == {"1": 1.0, "2": 1.0}
     assert "no CUDAExecutionProvider" in rows["ONNX Runtime CUDA"]["missing"]
     assert "not here: ONNX Runtime CUDA" in peers.table(list(rows.values()))
 
@@ -53,7 +56,7 @@ def test_the_latency_that_trtexec_prints_is_read(monkeypatch: pytest.MonkeyPatch
         "echo '[I] GPU Compute Time: min = 0.02 ms, max = 0.1 ms, mean = 0.03 ms, median = 0.0250 ms'\n"
     )
     program.chmod(0o755)
-    student: Any = type("Student", (), {"fp32": tmp_path / "x.onnx", "shape": (4, 3)})
+    student: Any = type("Student", (), {"fp32": tmp_path / "x.onnx", "name": "series", "kind": STUDENTS["LFMC sar"]})
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert peers.trtexec(student, 1) == pytest.approx(45.9)
     program.unlink()
@@ -94,3 +97,19 @@ def make_tiny(student: Callable[..., Path], tmp_path: Path) -> Callable[[], Path
         return tmp_path / "tiny"
 
     return make
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "modality"), [("LFMC sar", "series"), ("patch, lidar", "image")])
+def test_the_speed_of_a_student_is_measured_under_its_modality_s_name(name: str, modality: str) -> None:
+    result = CliRunner().invoke(student_speed.main, ["--seconds", "0.01", "--student", name], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert ("bars: INT8" in result.stdout) == (STUDENTS[name].bars is not None)
+    found = json.loads(result.stdout.splitlines()[-1])["students"]
+    assert list(found) == [name]
+    assert found[name]["encoder"] == STUDENTS[name].encoder
+    assert STUDENTS[name].modality().name == modality
+    assert [row["graph"] for row in found[name]["rows"]] == ["FP32 unfolded", "FP32 folded", "INT8"]
+    for row in found[name]["rows"]:
+        assert list(row["us"]) == [str(batch) for batch in STUDENTS[name].batches]
+        assert min(row["us"].values()) > 0

@@ -192,6 +192,16 @@ def test_one_quantizer_serves_all_readers_of_a_tensor(wide) -> None:
     assert sum(node.op_type == "Transpose" and "channels_first" in node.name for node in wide["cpu"].graph.node) == 1
 
 
+def test_on_a_cpu_sensor_values_are_transposed_before_they_are_quantized_and_features_behind_it(wide) -> None:
+    """OpenVINO computes a convolution behind a transpose of integers in float."""
+    kinds = {}
+    for node in wide["cpu"].graph.node:
+        if node.op_type == "Transpose":
+            source = producer(wide["cpu"], node.input[0])
+            kinds[node.name.split(".")[1]] = source.op_type
+    assert kinds == {"channels_first": "Where", "flatten": "QuantizeLinear"}
+
+
 def test_placing_leaves_the_float_graph_as_it_was(two) -> None:
     graph = fp32_graph(two.trained, "sar")
     before = graph.SerializeToString()

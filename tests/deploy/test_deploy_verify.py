@@ -99,6 +99,21 @@ def test_int8_values_may_differ_by_a_hundredth_of_the_spread() -> None:
     assert not agree("int8.cpu", TASKS["regression"], expected, expected + np.float32(0.011))[0]
 
 
+def test_int8_may_be_as_far_from_what_is_expected_as_that_is_from_floats() -> None:
+    expected = np.array([[-1.0], [1.0]], np.float32)
+    floats = expected + np.float32(0.1)
+    assert agree("int8.cpu", TASKS["regression"], expected, expected - np.float32(0.09), floats)[0]
+    assert not agree("int8.cpu", TASKS["regression"], expected, expected - np.float32(0.11), floats)[0]
+    assert not agree("fp32", TASKS["regression"], expected, expected - np.float32(0.09), floats)[0]
+    classes = np.repeat(np.array([[0.6, 0.4]], np.float32), 100, axis=0)
+    three, four = (np.concatenate([classes[:n, ::-1], classes[n:]]) for n in (3, 4))
+    assert agree("int8.cpu", TASKS["binary"], classes, three, four) == (
+        True,
+        "97.00% of the classes equal, at least 96.00%",
+    )
+    assert not agree("int8.cpu", TASKS["binary"], classes, four, three)[0]
+
+
 @pytest.mark.parametrize(("kind", "outputs"), [("binary", [[0.6, 0.4]]), ("multilabel", [[0.6, 0.4, 0.4]])])
 def test_int8_classes_may_differ_in_one_of_a_hundred(kind: str, outputs: list[list[float]]) -> None:
     expected = np.repeat(np.array(outputs, np.float32), 300, axis=0)

@@ -29,7 +29,7 @@ def test_99_of_100_classes_must_be_equal(different: int, passed: bool) -> None:
     reference = np.eye(3)[np.arange(100) % 3]
     found = 0.4 * reference + 0.2  # less certain, the same classes
     found[:different] = np.roll(found[:different], 1, axis=1)
-    gate = parity_gate("torch = fp32", CLASSES, reference, found, np.zeros(100))
+    gate = parity_gate("torch = fp32", CLASSES, reference, found, np.zeros(100), reference)
     assert gate == {
         "name": "parity torch = fp32: share of equal classes",
         "bound": 0.99,
@@ -42,7 +42,7 @@ def test_each_label_counts_in_a_multilabel_task() -> None:
     reference = np.full((100, 2), 0.8)
     found = reference.copy()
     found[:3, 1] = 0.4
-    gate = parity_gate("x", LABELS, reference, found, reference)
+    gate = parity_gate("x", LABELS, reference, found, reference, reference)
     assert (gate["value"], gate["passed"]) == (pytest.approx(197 / 200), False)
 
 
@@ -50,8 +50,20 @@ def test_each_label_counts_in_a_multilabel_task() -> None:
 def test_regression_may_differ_by_two_percent_of_the_targets_spread(error: float, passed: bool) -> None:
     target = np.array([0.0, 20.0])  # standard deviation 10
     reference = np.array([[5.0], [7.0]])
-    gate = parity_gate("x", YIELD, reference, reference + np.array([[error], [-error]]), target)
+    gate = parity_gate("x", YIELD, reference, reference + np.array([[error], [-error]]), target, reference)
     assert (gate["value"], gate["bound"], gate["passed"]) == (pytest.approx(error / 10), 0.02, passed)
+
+
+def test_an_engine_may_be_as_far_from_torch_as_rounding_is_from_floats() -> None:
+    target = np.array([0.0, 20.0])  # standard deviation 10
+    int8, apart = np.array([[5.0], [7.0]]), np.array([[1.0], [-1.0]])
+    for error, passed in ((0.9, True), (1.1, False)):
+        gate = parity_gate("x", YIELD, int8, int8 + error * apart, target, int8 - apart)
+        assert (gate["bound"], gate["passed"]) == (pytest.approx(0.1), passed)
+    classes = np.eye(3)[np.arange(100) % 3]
+    flipped = [np.concatenate([np.roll(classes[:n], 1, axis=1), classes[n:]]) for n in (3, 4)]
+    assert parity_gate("x", CLASSES, classes, flipped[0], np.zeros(100), flipped[1])["passed"]
+    assert not parity_gate("x", CLASSES, classes, flipped[1], np.zeros(100), flipped[0])["passed"]
 
 
 def test_int8_must_not_be_slower_at_any_batch_size() -> None:
