@@ -30,8 +30,8 @@ def parity_gate(name: str, task: Task, reference: Array, found: Array, target: A
 
     Classification: share of equal classes (multi-label: of equal labels). Regression: root mean square difference in
     standard deviations of the target. An INT8 network of forty layers makes much of little: a bias rounded to an
-    integer flips the last bit of one code in 600 behind a MobileNet's first layer, and that of half of them behind its last.
-    So the engine may also be as far from the torch model as that, in INT8, is from `fp32`, in floats.
+    integer flips the last bit of one code in 600 behind a MobileNet's first layer, and that of half of them behind its
+    last. So the engine may also be as far from the torch model as that, in INT8, is from `fp32`, in floats.
     """
     from edge.benchmarks.report import gate
     from edge.deploy.verify import decisions
