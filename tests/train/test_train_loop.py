@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from edge.errors import InputError
-from edge.train import checkpoint
-from edge.train.loop import Schedule, evaluate, fit
+from edge.train import checkpoint, loop
+from edge.train.loop import Schedule, evaluate, fit, lay_out
 from edge.train.samples import batches
 
 TRAIN, VALIDATION = torch.arange(8), torch.arange(8, 12)
@@ -149,6 +149,52 @@ def test_an_interrupted_run_continues_to_the_same_bits(tmp_path, stop_at, decay)
     assert resumed.batches == 8 - 2 * ((stop_at - 1) // 2)  # epochs that were done are not done again
     assert without_clocks(history) == without_clocks(expected)
     assert_same_weights(resumed.model, whole.model)
+
+
+class Images(Noisy):
+    """Convolutions, whose weights and moments stand in another order of memory while they are trained."""
+
+    def __init__(self, stop_at=None):
+        super().__init__(stop_at)
+        self.model = nn.Sequential(
+            nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 2), nn.Flatten(), nn.Linear(16, 1)
+        )
+        self.x = torch.randn(12, 2, 5, 5, generator=torch.Generator().manual_seed(1))
+
+
+def test_an_interrupted_run_of_images_continues_to_the_same_bits(tmp_path):
+    torch.manual_seed(3)
+    whole = Images()
+    start = whole.model.state_dict()
+    start = {name: value.clone() for name, value in start.items()}
+    expected = run(whole.model, whole.losses, tmp_path / "whole", Schedule(4, 4, 0.01))
+    stopped, resumed = Images(stop_at=6), Images()
+    stopped.model.load_state_dict(start)
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped.model, stopped.losses, tmp_path / "state", Schedule(4, 4, 0.01))
+    found = run(resumed.model, resumed.losses, tmp_path / "state", Schedule(4, 4, 0.01))
+    assert [one["train"] for one in found] == [one["train"] for one in expected]
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name])
+        assert value.is_contiguous()
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_images_are_trained_with_the_channels_last_to_the_same_losses(tmp_path, monkeypatch, bands):
+    strides, found = [], []
+    for rearrange in (lay_out, lambda model, order: None):
+        monkeypatch.setattr(loop, "lay_out", rearrange)
+        images = Images()
+        torch.manual_seed(0)
+        images.x = images.x[:, :1].repeat(1, bands, 1, 1)
+        images.model[0] = nn.Conv2d(bands, 4, 3)
+        hook = images.model[0].register_forward_hook(lambda module, inputs, output: strides.append(output.stride(1)))
+        history = run(images.model, images.losses, tmp_path / str(len(found)), Schedule(2, 4, 0.01))
+        hook.remove()
+        found.append([one["train"]["main"] for one in history])
+    assert strides[0] == 1  # channels last, also where one band leaves the order of the weights open
+    assert strides[-1] == 9
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
 
 
 def test_patience_is_remembered_across_an_interruption(tmp_path):

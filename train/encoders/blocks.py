@@ -8,6 +8,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
+from edge.errors import InputError
 from edge.recipe import Model
 
 PUBLISHED_WIDTH = 128  # the `model.width` at which image backbones have the channels of their papers
@@ -106,6 +107,14 @@ def image_end(channels: int, model: Model) -> "OrderedDict[str, nn.Module]":
 def scaled(channels: int, model: Model) -> int:
     """`channels` of a paper times model.width / 128, as a multiple of 8, in which integer kernels work; at least 8."""
     return max(8, round(channels * model.width / PUBLISHED_WIDTH / 8) * 8)
+
+
+def check_heads(name: str, model: Model, heads: int) -> None:
+    """InputError if the attention heads of the encoder `name` cannot share `model.width` evenly."""
+    if model.width % heads:
+        raise InputError(
+            f"model.width is {model.width}; {name} shares it among {heads} heads: use a multiple of {heads}"
+        )
 
 
 def float_parts(model: nn.Module) -> list[str]:

@@ -16,10 +16,9 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from edge.errors import InputError
 from edge.recipe import Model
 from edge.sensors import Modality
-from edge.train.encoders.blocks import FloatPart, Tokens, dense_end
+from edge.train.encoders.blocks import FloatPart, Tokens, check_heads, dense_end
 
 NAMES: tuple[str, ...] = ("ltae",)
 KINDS: tuple[str, ...] = ("series",)
@@ -86,8 +85,7 @@ class Attention(nn.Module):
 def trunk(modality: Modality, model: Model) -> nn.Sequential:
     """Series (N, T, B), normalised -> features (N, hidden), non-negative."""
     steps, bands = modality.shape
-    if model.width % HEADS:
-        raise InputError(f"model.width is {model.width}; ltae shares it among {HEADS} heads: use a multiple of {HEADS}")
+    check_heads(NAMES[0], model, HEADS)
     return nn.Sequential(
         OrderedDict(
             tokens=Tokens(bands),

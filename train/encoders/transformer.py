@@ -16,10 +16,9 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from edge.errors import InputError
 from edge.recipe import Model
 from edge.sensors import Modality
-from edge.train.encoders.blocks import FloatAdd, FloatPart, Residual, Tokens, dense_end
+from edge.train.encoders.blocks import FloatAdd, FloatPart, Residual, Tokens, check_heads, dense_end
 from edge.train.encoders.ltae import Position
 
 NAMES: tuple[str, ...] = ("transformer",)
@@ -85,8 +84,7 @@ def block(steps: int, width: int, dropout: float) -> nn.Sequential:
 def trunk(modality: Modality, model: Model) -> nn.Sequential:
     """Series (N, T, B), normalised -> features (N, hidden), non-negative."""
     steps, bands = modality.shape
-    if model.width % HEADS:
-        raise InputError(f"model.width is {model.width}; transformer shares it among {HEADS} heads: use a multiple")
+    check_heads(NAMES[0], model, HEADS)
     blocks = {f"block{i + 1}": block(steps, model.width, model.dropout) for i in range(BLOCKS)}
     return nn.Sequential(
         OrderedDict(
