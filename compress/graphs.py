@@ -10,7 +10,7 @@ from edge.compress.compression import Compressed
 from edge.compress.export import PredictionOnly, export
 from edge.compress.fold import DeployedStudent, FoldedSingle, FoldedStudent, cost
 from edge.compress.placement import place
-from edge.deploy.sparsity import declare
+from edge.deploy.sparsity import declare, present
 from edge.train.model import Branch, SingleBranch
 from edge.train.training import Trained
 
@@ -52,12 +52,6 @@ def int8_graphs(trained: Trained, compressed: Compressed, modality: str) -> dict
     for graph in graphs.values():
         declare(graph, present(graph, compressed.students[modality].sparse))
     return graphs
-
-
-def present(graph: onnx.ModelProto, layers: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of `layers` that the graph has under their names: on a CPU one may compute two (compress/channels.py)."""
-    stored = {tensor.name for tensor in graph.graph.initializer}
-    return tuple(name for name in layers if stored & {f"{name}.weight", f"{name}.weight.quantized"})
 
 
 def folding(trained: Trained, modality: str) -> Folding:

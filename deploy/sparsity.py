@@ -64,6 +64,12 @@ def declare(model: "ModelProto", names: tuple[str, ...]) -> None:
         model.metadata_props.add(key=SPARSE_LAYERS, value=json.dumps(sorted(names)))
 
 
+def present(model: "ModelProto", layers: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `layers` that the graph has under their names: on a CPU one may compute two (compress/channels.py)."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    return tuple(name for name in layers if stored & {f"{name}.weight", f"{name}.weight.quantized"})
+
+
 def check_sparse(graph: Graph) -> Iterator[Finding]:
     """Every layer that is declared as sparse is there and keeps the pattern."""
     layers = {layer_name(graph, node): node for node in graph.nodes if node.op_type in WEIGHTED}

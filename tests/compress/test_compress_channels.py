@@ -16,12 +16,12 @@ from edge.benchmarks.machine import machine_facts
 from edge.compress import channels
 from edge.compress.export import export
 from edge.compress.fold import DeployedStudent, FoldedStudent
-from edge.compress.graphs import int8_graphs, present
+from edge.compress.graphs import int8_graphs
 from edge.compress.placement import PLACEMENTS, place
 from edge.compress.quantize import InputRange, layer_ranges, quantize
 from edge.deploy.onnx_graph import PAIR, Graph, attribute
 from edge.deploy.rules_onnxruntime import check_fused
-from edge.deploy.sparsity import check_sparse, declare, declared
+from edge.deploy.sparsity import check_sparse, declare, declared, present
 from edge.recipe import Model
 from edge.sensors import Band, Modality
 from edge.tasks import Task
