@@ -18,7 +18,7 @@ from edge.deploy.samples import Samples
 from edge.errors import InputError
 from edge.sensors import Modality
 
-_BLOCK = 2**22  # bytes that pyarrow reads at once
+_BLOCK = 2**19  # bytes that pyarrow reads at once: a batch or two, so that the engine seldom waits for the next
 
 
 def csv_columns(modality: Modality) -> list[str]:
@@ -83,9 +83,10 @@ def _pieces(
     table: Any, wanted: list[str], kept: dict[str, int], modality: Modality, batch: int, size: int
 ) -> Iterator[Samples]:
     """The rows of a pyarrow table in pieces of `batch`, which took `size` bytes together."""
-    values = np.empty((len(table), len(wanted)), np.float32)
-    for place, name in enumerate(wanted):
-        values[:, place] = table[name].to_numpy()
+    if not len(table):
+        return
+    (columns,) = table.select(wanted).combine_chunks().to_batches()
+    values = columns.to_tensor(null_to_nan=True).to_numpy()
     extras = {name: table[name].to_pylist() for name in kept}
     for row in np.flatnonzero(np.isnan(values).all(axis=1)):
         if not any(texts[row] for texts in extras.values()):  # a blank line, perhaps
