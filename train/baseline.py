@@ -1,11 +1,13 @@
 """The straightforward way to train MDiCo, which benchmarks/training_speed.py compares with: what one would write first.
 
 A Dataset that normalises one sample in Python, a DataLoader that stacks them, NT-Xent from pytorch-metric-learning,
-every head called by itself, Adam as it comes. With `passes`, each of the four objectives runs the encoders again, as
-code does that is written one objective at a time; without it the features of one pass serve all four. Model, weights
-and losses are those of `edge train`: `check` compares values and gradients before anything is timed.
+every head called by itself, dropout and Adam as torch has them. With `passes`, each of the four objectives runs the
+encoders again, as code does that is written one objective at a time; without it the features of one pass serve all
+four. Model, weights and losses are those of `edge train`: `check` compares values and gradients before anything is
+timed.
 """
 
+import copy
 from collections.abc import Callable
 from itertools import combinations
 from typing import Any
@@ -17,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from edge.errors import BackendMissing
 from edge.recipe import Objectives
+from edge.train.encoders.blocks import Dropout
 from edge.train.model import CoLearner, Features
 from edge.train.objectives import Loss
 from edge.train.paired import PairedSet
@@ -46,7 +49,7 @@ class OneByOne(Dataset[Sample]):
 
 
 class Baseline:
-    """Trains `model`, all of whose samples have all modalities."""
+    """Trains the weights of `model`, all of whose samples have all modalities."""
 
     def __init__(
         self, data: PairedSet, samples: Samples, model: CoLearner, loss: Loss, weights: Objectives, *, passes: bool
@@ -55,7 +58,8 @@ class Baseline:
             from pytorch_metric_learning.losses import NTXentLoss, SelfSupervisedLoss
         except ImportError:
             raise BackendMissing("pytorch-metric-learning is not installed; pip install 'edge-colearn[dev]'") from None
-        self.data, self.samples, self.model, self.loss, self.passes = data, samples, model, loss, passes
+        self.data, self.samples, self.loss, self.passes = data, samples, loss, passes
+        self.model, self.ours = with_torch_dropout(model), model
         self.contrastive: Callable[[Tensor, Tensor], Tensor] = SelfSupervisedLoss(NTXentLoss(weights.temperature))
         self.optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
 
@@ -98,14 +102,24 @@ class Baseline:
         return _mean(terms)
 
 
+def with_torch_dropout(model: CoLearner) -> CoLearner:
+    """The same weights and statistics in a model that drops out as torch does."""
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    plain = copy.deepcopy(model, shared)
+    for name, module in list(plain.named_modules()):
+        if isinstance(module, Dropout):
+            plain.set_submodule(name, nn.Dropout(module.p))
+    return plain
+
+
 def _mean(terms: list[Tensor]) -> Tensor:
     return sum(terms, torch.zeros(())) / len(terms)
 
 
 def check(baseline: Baseline, losses: Callable[[Tensor], dict[str, Tensor]], index: Tensor) -> None:
     """AssertionError unless both compute the same objectives and gradients for a batch; dropout is off meanwhile."""
-    model = baseline.model
-    dropouts = [(module, module.p) for module in model.modules() if isinstance(module, nn.Dropout)]
+    modules = (*baseline.model.modules(), *baseline.ours.modules())
+    dropouts = [(module, module.p) for module in modules if isinstance(module, nn.Dropout)]
     for module, _ in dropouts:
         module.p = 0.0
     inputs, target = zip(*(OneByOne(baseline.data, baseline.samples)[int(i)] for i in index), strict=True)
@@ -113,8 +127,8 @@ def check(baseline: Baseline, losses: Callable[[Tensor], dict[str, Tensor]], ind
     theirs, ours = baseline.losses(batch, torch.stack(target)), losses(index)
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, rtol=1e-5, atol=1e-6)
-    wanted = _gradients(model, sum(theirs.values(), torch.zeros(())))
-    found = _gradients(model, ours["total"])
+    wanted = _gradients(baseline.model, sum(theirs.values(), torch.zeros(())))
+    found = _gradients(baseline.ours, ours["total"])
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
     for module, p in dropouts:
         module.p = p

@@ -13,6 +13,7 @@ from edge.recipe import Model
 from edge.sensors import Band, Modality
 from edge.tasks import Task
 from edge.train.encoders import FAMILIES, build_trunk, choose_family, known_encoders, no_int8, weights_digest
+from edge.train.encoders.blocks import Dropout
 from edge.train.encoders.ltae import HEADS, position_sines
 from edge.train.encoders.mobilenet import HALVINGS, TABLE, halvings
 from edge.train.encoders.resnet import adapt_bands, torchvision_name
@@ -301,3 +302,34 @@ def test_both_encoders_of_a_student_are_of_the_named_family(kind):
     student = Branch(SHAPES[kind][0], Task("regression"), with_encoder(name))
     wanted = set(build_trunk(SHAPES[kind][0], with_encoder(name)).state_dict())
     assert set(student.specific.trunk.state_dict()) == set(student.shared.trunk.state_dict()) == wanted
+
+
+@pytest.mark.parametrize("p", [0.1, 0.4, 0.5, 0.9])
+def test_dropout_drops_its_share_and_keeps_the_mean(p):
+    torch.manual_seed(0)
+    x = torch.ones(1001, 999, requires_grad=True)  # not a multiple of 8
+    dropped = Dropout(p)(x)
+    kept = dropped != 0
+    n = x.numel()
+    assert kept.float().mean().item() == pytest.approx(1 - round(256 * p) / 256, abs=5 * math.sqrt(p * (1 - p) / n))
+    assert dropped.mean().item() == pytest.approx(1, abs=5 * math.sqrt(p / (1 - p) / n))
+    assert len(dropped.unique()) == 2
+    dropped.sum().backward()
+    torch.testing.assert_close(x.grad, dropped.detach())  # of ones: the mask, scaled
+
+
+def test_dropout_masks_are_independent_from_value_to_value_and_from_call_to_call():
+    torch.manual_seed(0)
+    layer, x = Dropout(0.5), torch.ones(64, 8000)
+    first, second = layer(x) / 2, layer(x) / 2
+    for other in (second, first.roll(1, 1), first.roll(8, 1), first.roll(1, 0)):
+        assert torch.corrcoef(torch.stack([first.flatten(), other.flatten()]))[0, 1].abs() < 5 / math.sqrt(x.numel())
+    torch.manual_seed(0)
+    assert torch.equal(layer(x) / 2, first)
+
+
+def test_dropout_leaves_values_alone_where_nothing_is_to_be_dropped():
+    x = torch.randn(5, 7)
+    assert torch.equal(Dropout(0.4).eval()(x), x)
+    assert torch.equal(Dropout(0.0)(x), x)
+    assert torch.equal(Dropout(1.0)(x), torch.zeros(5, 7))

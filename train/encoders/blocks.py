@@ -6,11 +6,13 @@ speak of `layer1_0.add` (compress/quantize.py, compress/placement.py).
 
 from collections import OrderedDict
 
+import torch
 from torch import Tensor, nn
 
 from edge.errors import InputError
 from edge.recipe import Model
 
+STEPS = 256  # values of a byte
 PUBLISHED_WIDTH = 128  # the `model.width` at which image backbones have the channels of their papers
 
 
@@ -68,6 +70,22 @@ class Tokens(nn.Module):
         return x.reshape(-1, self.bands)
 
 
+class Dropout(nn.Dropout):
+    """As in torch, in a half to a fifth of the time on a CPU: one draw of 64 bits serves eight values.
+
+    So the share of values that are dropped is `p` rounded to 1/256; what is left is scaled by the share that is kept.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        kept = STEPS - round(STEPS * self.p)
+        if not self.training or x.device.type != "cpu" or kept in (0, STEPS):
+            return super().forward(x)
+        bits = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 8),))
+        mask = bits.view(torch.uint8)[: x.numel()].view(x.shape) < kept
+        return x * mask.to(x.dtype).mul_(STEPS / kept)
+
+
 def convolution(
     inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1, relu: bool = True
 ) -> "OrderedDict[str, nn.Module]":
@@ -95,7 +113,7 @@ def dense_end(features: int, model: Model) -> "OrderedDict[str, nn.Module]":
         dense=nn.Linear(features, model.hidden),
         dense_norm=nn.BatchNorm1d(model.hidden),
         dense_relu=nn.ReLU(),
-        dense_dropout=nn.Dropout(model.dropout),
+        dense_dropout=Dropout(model.dropout),
     )
 
 

@@ -6,6 +6,7 @@ from torch import nn
 
 from edge.recipe import Model
 from edge.sensors import Modality
+from edge.train.encoders.blocks import Dropout
 
 NAMES: tuple[str, ...] = ("mlp",)
 KINDS: tuple[str, ...] = ("vector",)
@@ -20,10 +21,10 @@ def trunk(modality: Modality, model: Model) -> nn.Sequential:
             dense1=nn.Linear(bands, model.width),
             norm1=nn.BatchNorm1d(model.width),
             relu1=nn.ReLU(),
-            dropout1=nn.Dropout(model.dropout),
+            dropout1=Dropout(model.dropout),
             dense2=nn.Linear(model.width, model.hidden),
             norm2=nn.BatchNorm1d(model.hidden),
             relu2=nn.ReLU(),
-            dropout2=nn.Dropout(model.dropout),
+            dropout2=Dropout(model.dropout),
         )
     )

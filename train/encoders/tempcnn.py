@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from edge.recipe import Model
 from edge.sensors import Modality
+from edge.train.encoders.blocks import Dropout
 
 NAMES: tuple[str, ...] = ("tempcnn",)
 KINDS: tuple[str, ...] = ("series",)
@@ -34,15 +35,15 @@ def trunk(modality: Modality, model: Model) -> nn.Sequential:
             conv1=nn.Conv1d(bands, width, kernel, padding=kernel // 2),
             norm1=nn.BatchNorm1d(width),
             relu1=nn.ReLU(),
-            dropout1=nn.Dropout(model.dropout),
+            dropout1=Dropout(model.dropout),
             conv2=nn.Conv1d(width, width, kernel, padding=kernel // 2),
             norm2=nn.BatchNorm1d(width),
             relu2=nn.ReLU(),
-            dropout2=nn.Dropout(model.dropout),
+            dropout2=Dropout(model.dropout),
             flatten=nn.Flatten(),
             dense=nn.Linear(width * steps, model.hidden),
             norm3=nn.BatchNorm1d(model.hidden),
             relu3=nn.ReLU(),
-            dropout3=nn.Dropout(model.dropout),
+            dropout3=Dropout(model.dropout),
         )
     )

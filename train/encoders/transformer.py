@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from edge.recipe import Model
 from edge.sensors import Modality
-from edge.train.encoders.blocks import FloatAdd, FloatPart, Residual, Tokens, check_heads, dense_end
+from edge.train.encoders.blocks import Dropout, FloatAdd, FloatPart, Residual, Tokens, check_heads, dense_end
 from edge.train.encoders.ltae import Position
 
 NAMES: tuple[str, ...] = ("transformer",)
@@ -63,15 +63,15 @@ def block(steps: int, width: int, dropout: float) -> nn.Sequential:
         mix=nn.Linear(width, 3 * width),  # queries, keys and values at once
         attend=Attend(steps, width),
         out=nn.Linear(width, width),
-        dropout=nn.Dropout(dropout),
+        dropout=Dropout(dropout),
     )
     dense = OrderedDict[str, nn.Module](
         norm=nn.LayerNorm(width),
         widen=nn.Linear(width, 2 * width),
         relu=nn.ReLU(),
-        dropout1=nn.Dropout(dropout),
+        dropout1=Dropout(dropout),
         narrow=nn.Linear(2 * width, width),
-        dropout2=nn.Dropout(dropout),
+        dropout2=Dropout(dropout),
     )
     return nn.Sequential(
         OrderedDict(
