@@ -108,7 +108,7 @@ def pareto_svg(report: Report) -> str | None:
             _energy_legend(found),
             _front(best, scale),
             *(_whisker(p, scale, colours[p.method]) for p in found),
-            *_labels(found, radii, scale, colours),
+            *_labels(found, best, radii, scale, colours),
             *(
                 _mark(p, scale, r, colours[p.method], p in best)
                 for p, r in sorted(zip(found, radii, strict=True), key=lambda pair: -pair[1])
@@ -195,7 +195,9 @@ def _mark(p: Point, scale: Scale, r: float, colour: str, filled: bool) -> str:
     return f'<path d="M{x:.1f} {y - d:.1f}l{d} {d}l-{d} {d}l-{d} -{d}z" {style}/>'
 
 
-def _labels(found: Sequence[Point], radii: Sequence[float], scale: Scale, colours: dict[str, str]) -> list[str]:
+def _labels(
+    found: Sequence[Point], best: Sequence[Point], radii: Sequence[float], scale: Scale, colours: dict[str, str]
+) -> list[str]:
     """The names beside the marks, right of them where there is room, above or below what stands there already; a line
     leads back from those that had to move.
     """
@@ -205,6 +207,8 @@ def _labels(found: Sequence[Point], radii: Sequence[float], scale: Scale, colour
         for p, r in zip(found, radii, strict=True)
         for x in [scale.x(p.latency)]
     ]
+    ends = [*(scale.x(p.latency) for p in best[1:]), float(RIGHT)]  # of the steps of the front
+    taken += [(scale.x(p.latency), end, scale.y(p.metric), 1.0) for p, end in zip(best, ends, strict=True)]
     for p, r in sorted(zip(found, radii, strict=True), key=lambda pair: scale.y(pair[0].metric)):
         x, mark_y = scale.x(p.latency), scale.y(p.metric)
         name = p.label if len(p.label) <= 24 else p.label[:23] + "…"
