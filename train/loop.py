@@ -20,7 +20,6 @@ from edge.errors import InputError
 from edge.train import checkpoint
 from edge.train.curves import Journal, Record
 from edge.train.distributed import Losses, agreed, divided, rank
-from edge.train.memory import keep_freed_memory
 from edge.train.samples import batches
 
 
@@ -90,7 +89,6 @@ def fit(
     state stays on disk.
     """
     train, validation = split
-    keep_freed_memory()
     lay_out(model, torch.channels_last)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.Adam(parameters, lr=schedule.lr, fused=True)
