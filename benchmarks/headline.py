@@ -68,4 +68,4 @@ def _row(rows: list[Row], method: str, precision: str, batch: int | None = None)
 
 
 def _signed(change: float) -> str:
-    return f"{change:+.3f}".replace("-", "−")
+    return f"{round(change, 3) + 0.0:+.3f}".replace("-", "−")  # + 0.0: no minus before zero

@@ -12,6 +12,7 @@ from edge.benchmarks import figures, palette
 from edge.benchmarks.report import Report, Row, by_graph, method_name, run_name
 
 WIDTH, HEIGHT, TOP, BOTTOM = 480, 78, 22, 74
+LETTER = 8.5  # its width, about
 STYLE = """.histogram text{font:15px system-ui,-apple-system,"Segoe UI",sans-serif;fill:var(--muted)}
 .histogram .label{font-weight:600}
 .histogram .base{stroke:var(--line)}
@@ -60,7 +61,10 @@ def _histogram(row: Row, name: str, colour: str, edges: Sequence[float], median:
         if count
     )
     latency = row["latency_ms"]
-    said = " · ".join(f"{p} {figures.milliseconds(latency[p])}" for p in ("p50", "p90", "p99"))
+    texts = [f"{p} {figures.milliseconds(latency[p])}" for p in ("p50", "p90", "p99")]
+    if LETTER * (len(name) + len(" · ".join(texts))) > WIDTH - 40:
+        del texts[1]
+    said = " · ".join(texts)
     return (
         f'<svg class="histogram" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
         f'<text class="label" x="4" y="15" style="fill:{colour}">{escape(name)}</text>'
