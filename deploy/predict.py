@@ -12,9 +12,10 @@ import contextlib
 import csv
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -103,15 +104,19 @@ def write_answers(path: Path, task: Task, answers: Answers) -> int:
 
 
 def _write_csv(path: Path, task: Task, answers: Answers) -> int:
+    """One template for a row: half the time of csv.writer with every number made a text on its own."""
     count = 0
     columns = _columns(task)
+    numbers = ["%.7g"] * task.n_outputs  # seven digits, which is what a float32 holds
+    cells = ["%.7g", "%s"] if task.kind == "regression" else ["%s", *numbers]
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
         for part, outputs in answers:
             if count == 0:
                 _refuse_clash(part, columns)
-                writer.writerow([*part.extras, *columns])
-            writer.writerows(zip(*part.extras.values(), *_cells(task, outputs), strict=True))
+                file.write(",".join(_quoted([*part.extras, *columns])) + "\n")
+                row = ",".join(["%s"] * len(part.extras) + cells) + "\n"
+            kept = map(_quoted, part.extras.values())
+            file.writelines(row % values for values in zip(*kept, *_cells(task, outputs), strict=True))
             count += len(outputs)
     return count
 
@@ -122,17 +127,26 @@ def _columns(task: Task) -> list[str]:
     return ["prediction", *(f"probability_{name}" for name in task.classes)]
 
 
-def _cells(task: Task, outputs: np.ndarray) -> list[list[str]]:
-    """One list of texts per column; seven digits, which is what a float32 holds."""
-    numbers = [["%.7g" % value for value in column] for column in outputs.T.tolist()]  # noqa: UP031  # twice as fast
+def _cells(task: Task, outputs: np.ndarray) -> list[list[Any]]:
+    """One list per column: numbers, and texts as they stand in a CSV."""
+    numbers: list[list[Any]] = outputs.T.tolist()
     if task.kind == "regression":
-        return [numbers[0], [task.unit] * len(outputs)]
+        return [numbers[0], _quoted([task.unit]) * len(outputs)]
     if task.kind == "multilabel":
         chosen = (outputs >= 0.5).tolist()
-        names = [";".join(name for name, yes in zip(task.classes, row, strict=True) if yes) for row in chosen]
+        names = _quoted(";".join(name for name, yes in zip(task.classes, row, strict=True) if yes) for row in chosen)
     else:
-        names = [task.classes[index] for index in outputs.argmax(axis=1).tolist()]
+        classes = _quoted(task.classes)
+        names = [classes[index] for index in outputs.argmax(axis=1).tolist()]
     return [names, *numbers]
+
+
+def _quoted(texts: Iterable[str]) -> list[str]:
+    """Each text as a cell of a CSV."""
+    cells: list[str] = []
+    writer = csv.writer(SimpleNamespace(write=cells.append))
+    writer.writerows([text, ""] for text in texts)  # an empty text that stands alone would get quotes
+    return [cell.removesuffix(",\r\n") for cell in cells]
 
 
 def _write_npz(path: Path, task: Task, answers: Answers) -> int:

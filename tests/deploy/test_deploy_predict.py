@@ -63,13 +63,14 @@ def test_integers_are_sensor_values_too(tiny_bundle: Bundle, tmp_path: Path) -> 
 
 def test_a_table_keeps_its_other_columns_and_takes_any_order(tiny_bundle: Bundle, tmp_path: Path) -> None:
     array = values(5)
-    rows = [[f"field, {index}", *reversed(row)] for index, row in enumerate(cells(array))]
+    names = ["field, 0", 'the "first", %s', "", "100 %", "two\nlines\r"]
+    rows = [[name, *reversed(row)] for name, row in zip(names, cells(array), strict=True)]
     source = write_csv(tmp_path / "a.csv", ["id", *reversed(HEADER)], rows)
     predict(tiny_bundle, source, tmp_path / "out.csv", precision="fp32", batch=2)
     with open(tmp_path / "out.csv", newline="") as file:
         found = list(csv.DictReader(file))
     assert list(found[0]) == ["id", "prediction", "probability_no crop", "probability_crop"]
-    assert [row["id"] for row in found] == [f"field, {index}" for index in range(5)]
+    assert [row["id"] for row in found] == names
     expected = reference(tiny_bundle.task, array)
     assert [row["prediction"] for row in found] == [
         tiny_bundle.task.classes[index] for index in expected.argmax(axis=1)
