@@ -61,6 +61,7 @@ class Training:
     lr: float = 1e-3
     patience: int | None = None  # epochs without an improvement of the validation loss ...
     min_delta: float = 0.01  # ... of at least this
+    augment: bool = True  # images are mirrored and turned at random; not where a direction means something
     threads: int = 1  # small models train no faster with more, and another number rounds differently
 
 

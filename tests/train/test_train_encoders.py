@@ -16,6 +16,7 @@ from edge.train.encoders import FAMILIES, build_trunk, choose_family, known_enco
 from edge.train.encoders.blocks import Dropout
 from edge.train.encoders.ltae import HEADS, position_sines
 from edge.train.encoders.mobilenet import HALVINGS, TABLE, halvings
+from edge.train.encoders.patch import MAP, WINDOW
 from edge.train.encoders.resnet import adapt_bands, torchvision_name
 from edge.train.model import Branch
 
@@ -30,7 +31,7 @@ def modality(kind: str, *shape: int) -> Modality:
 SHAPES = {
     "series": [modality("series", 4, 2), modality("series", 12, 5)],
     "vector": [modality("vector", 3)],
-    "image": [modality("image", 1, 9, 9), modality("image", 5, 33, 20)],
+    "image": [modality("image", 1, 9, 9), modality("image", 5, 40, 20)],
 }
 CASES = [
     pytest.param(name, shape, id=f"{name}-{'x'.join(map(str, shape.shape))}")
@@ -85,8 +86,16 @@ def test_the_order_of_the_steps_counts(name):
 
 
 def test_the_default_is_the_first_family_of_the_kind():
-    found = {kind: choose_family(shapes[0], SMALL)[0] for kind, shapes in SHAPES.items()}
+    found = {kind: choose_family(shapes[-1], SMALL)[0] for kind, shapes in SHAPES.items()}
     assert found == {"series": "tempcnn", "vector": "mlp", "image": "mobilenet"}
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((9, 9), "patch"), ((3, WINDOW), "patch"), ((WINDOW + 1, 3), "mobilenet")]
+)
+def test_the_default_of_small_images_is_the_patch_encoder(size, expected):
+    assert choose_family(modality("image", 2, *size), SMALL)[0] == expected
+    assert choose_family(modality("image", 2, *size), with_encoder("resnet18"))[0] == "resnet18"
 
 
 def test_one_encoder_may_be_named_for_each_kind():
@@ -184,6 +193,18 @@ def test_mobilenet_halves_small_images_less_often(size, expected):
     strides = [part.stride[0] for part in trunk.modules() if isinstance(part, nn.Conv2d)]
     assert strides.count(2) == expected
     assert 1 + sum(stride == 2 for *_, stride in TABLE) == HALVINGS
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((7, 7), (7, 7)), ((MAP, 3), (MAP, 3)), ((13, 13), (7, 7)), ((32, 20), (11, 7)), ((WINDOW, WINDOW), (MAP, MAP))],
+)
+def test_the_patch_encoder_reads_larger_windows_in_blocks_that_cover_them(size, expected):
+    trunk = build_trunk(modality("image", 3, *size), with_encoder("patch"))
+    assert trunk.spectrum(torch.randn(2, 3, *size)).shape[2:] == expected
+    x = torch.zeros(1, 3, *size, requires_grad=True)
+    trunk.spectrum.conv(x).sum().backward()
+    assert (x.grad != 0).all()
 
 
 def test_mobilenet_has_depthwise_convolutions_and_nothing_that_int8_engines_do_in_float():

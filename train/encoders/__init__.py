@@ -3,7 +3,7 @@
 A family has `NAMES` (what `model.encoder` may say), `KINDS` of modalities that it takes, `NO_INT8` (why it cannot be
 INT8, or None) and `trunk(modality, model)`. A trunk is an nn.Sequential that ends in non-negative features (N, hidden);
 what follows it is the same for all families (train/model.py), and so is what compression may do with it
-(compress/fold.py). The first family of a kind is its default.
+(compress/fold.py). The first family of a kind is its default, for small images the patch encoder.
 """
 
 import dataclasses
@@ -53,7 +53,9 @@ def choose_family(modality: Modality, model: Model) -> tuple[str, Family]:
             f"modality {modality.name!r} is of kind {modality.kind!r}; there are encoders {known_encoders()}"
         )
     if model.encoder is None:
-        return fitting[0], known[fitting[0]]
+        window = modality.kind == "image" and max(modality.shape[1:]) <= patch.WINDOW
+        name = patch.NAMES[0] if window else fitting[0]
+        return name, known[name]
     asked = _asked(model)
     for name in asked:
         if name not in known:

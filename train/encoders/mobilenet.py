@@ -1,13 +1,14 @@
-"""A light backbone for images on edge computers: inverted residuals with depthwise convolutions. Default for images.
+"""A light backbone for images on edge computers: inverted residuals with depthwise convolutions.
 
 Source: the layer table of MobileNetV3-Small (Howard et al. 2019, arXiv 1905.02244, table 2) made of the blocks of
 MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381). ReLU stands for hard-swish and ReLU6, and there is no
 squeeze-excite, as in EfficientNet-Lite: each of them puts float operations between integer layers. ReLU costs nothing
 in INT8: the zero point cuts off what is negative.
 
-Default because it is the cheapest of the image families: at 64 x 64 with 6 bands 18 million multiply-accumulates,
-against 149 of ResNet-18. Small images are halved less often than the table says, so that the last map keeps 4 pixels;
-the strides that are left out are the first ones. `model.width` 128 has the table's channels, 64 half of them.
+Default for images of more than 36 pixels because it is the cheapest of the image families: at 64 x 64 with 6 bands
+18 million multiply-accumulates, against 149 of ResNet-18. Small images are halved less often than the table says, so
+that the last map keeps 4 pixels; the strides that are left out are the first ones. `model.width` 128 has the table's
+channels, 64 half of them.
 
 INT8: all of it; the weights of depthwise convolutions have one range for each channel.
 """

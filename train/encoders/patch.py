@@ -5,8 +5,10 @@ pixel, then filters of two sizes side by side, joined, then residual blocks. Her
 convolution before the filters, since 3 x 3 filters over 369 bands would be nine tenths of the cost, and the mean over
 the window stands for its middle pixel.
 
-No stride and no pooling before the end: windows of 3 x 3 to some 25 x 25 pixels; larger images cost as many times more
-as they have pixels, use `mobilenet` for them. `model.width` is the number of channels.
+There is no pooling before the end. Windows of more than MAP pixels are read in blocks by the first convolution, so that
+what follows costs no more than for a small one. Windows of up to WINDOW pixels are this family's by default: a backbone
+for images has more layers than a few hundred of them can teach (benchmarks/RESULTS.md). For larger ones there is
+`mobilenet`. `model.width` is the number of channels.
 
 INT8: all of it; the two filter sizes share one range, so that they can be joined as integers.
 """
@@ -23,6 +25,9 @@ from edge.train.encoders.blocks import Residual, convolution, image_end, numbere
 NAMES: tuple[str, ...] = ("patch",)
 KINDS: tuple[str, ...] = ("image",)
 NO_INT8: str | None = None
+
+MAP = 12  # pixels along the longer side, behind the first convolution
+WINDOW = 3 * MAP
 
 
 class SideBySide(nn.Module):
@@ -41,10 +46,11 @@ class SideBySide(nn.Module):
 def trunk(modality: Modality, model: Model) -> nn.Sequential:
     """Windows (N, B, H, W), normalised -> features (N, hidden), non-negative."""
     bands, width = modality.shape[0], model.width
+    block = -(-max(modality.shape[1:]) // MAP)  # pixels, rounded up
     body = numbered(convolution(width, width, 3), 1) | numbered(convolution(width, width, 3, relu=False), 2)
     return nn.Sequential(
         OrderedDict(
-            spectrum=nn.Sequential(convolution(bands, width, 1)),
+            spectrum=nn.Sequential(convolution(bands, width, 2 * block - 1, stride=block)),
             sizes=SideBySide(width, width),
             context=Residual(nn.Sequential(body), after=nn.ReLU()),
             **image_end(width, model),

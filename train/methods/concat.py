@@ -58,10 +58,10 @@ def build(modalities: list[Modality], task: Task, recipe: Recipe) -> Fusion:
 
 def losses(network: Fusion, setting: Setting) -> Losses:
     """The task's loss over whole batches."""
-    samples, loss = setting.samples, setting.loss
+    loss = setting.loss
 
     def total(index: Tensor) -> dict[str, Tensor]:
-        batch = samples.batch(index)
+        batch = setting.batch(network, index)
         main = loss(network.fuse(network(batch.inputs), batch.rows, len(index)), batch.target)
         return {"main": main, "total": main}
 

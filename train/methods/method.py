@@ -12,13 +12,14 @@ from torch import Tensor
 from edge.recipe import Recipe
 from edge.sensors import Modality
 from edge.tasks import Task
+from edge.train.augmentation import turned
 from edge.train.distributed import Losses
 from edge.train.methods.full import FullStudents
 from edge.train.methods.soft_targets import SoftTargets
 from edge.train.model import CoLearner, Features, Network
 from edge.train.objectives import Loss, Rows
 from edge.train.paired import PairedSet
-from edge.train.samples import Samples
+from edge.train.samples import Batch, Samples
 from edge.train.splits import Split
 
 # The features of a batch, its target, the rows of each modality, the training heads -> objectives and their "total".
@@ -37,6 +38,13 @@ class Setting:
     folder: Path
     resume: bool
     full: FullStudents | None = None  # for narrower students
+
+    def batch(self, network: Network, index: Tensor) -> Batch:
+        """The samples of `index`, as `network` shall see them: images are turned while it is trained."""
+        batch = self.samples.batch(index)
+        if network.training and self.recipe.training.augment:
+            batch.inputs = turned(batch, index, self.recipe.seed)
+        return batch
 
 
 @dataclass(frozen=True)
@@ -96,10 +104,9 @@ def student_losses(
     """The objective over batches; with a teacher, `distil` is the distance to what it says, and narrower students also
     have the distances to the full ones (train/methods/full.py).
     """
-    samples = setting.samples
 
     def losses(index: Tensor) -> dict[str, Tensor]:
-        batch = samples.batch(index)
+        batch = setting.batch(network, index)
         features = network(batch.inputs)
         parts = objective(features, batch.target, batch.rows, network.heads)
         if teacher is not None:
