@@ -10,6 +10,7 @@ from edge.train.paired import PairedSet, blocks
 from edge.train.paired_checks import SPLITS
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+MANY, ENDS = 40, 8  # of more bands than MANY, as imaging spectrometers have, a terminal gets the ENDS at both ends
 
 
 def describe(data: PairedSet) -> dict[str, Any]:
@@ -58,12 +59,19 @@ def as_text(facts: dict[str, Any]) -> str:
         if entry["absent"]:
             lines.append(f"  {entry['absent']} samples lack it")
         lines.append(f"  {'band':<16} {'unit':<20} {'missing':>8} {'min':>10} {'mean':>10} {'max':>10}")
-        lines += [
-            f"  {band['name']:<16} {band['unit']:<20} {band['missing']:>8.1%} "
-            f"{_number(band['min']):>10} {_number(band['mean']):>10} {_number(band['max']):>10}"
-            for band in entry["bands"]
-        ]
+        lines += _band_lines(entry["bands"])
     return "\n".join(lines)
+
+
+def _band_lines(bands: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        f"  {band['name']:<16} {band['unit']:<20} {band['missing']:>8.1%} "
+        f"{_number(band['min']):>10} {_number(band['mean']):>10} {_number(band['max']):>10}"
+        for band in bands
+    ]
+    if len(bands) > MANY:
+        lines[ENDS:-ENDS] = [f"  ... {len(bands) - 2 * ENDS} more bands: --json lists them all"]
+    return lines
 
 
 def _describe_target(data: PairedSet) -> dict[str, float]:

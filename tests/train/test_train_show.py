@@ -90,6 +90,20 @@ def test_the_text_names_modalities_bands_units_and_counts(small_paired):
         assert part in text, part
 
 
+@pytest.mark.parametrize(("bands", "shown", "left_out"), [(40, 40, None), (41, 16, 25), (369, 16, 353)])
+def test_of_very_many_bands_the_text_shows_both_ends(write, bands, shown, left_out):
+    modality = Modality("spectrum", tuple(Band(f"h{i:03}") for i in range(bands)), ("band",), (bands,))
+    text = as_text(
+        describe(
+            write(modalities={"spectrum": modality}, arrays={"spectrum": np.random.default_rng(0).random((12, bands))})
+        )
+    )
+    assert sum(line.startswith("  h") for line in text.splitlines()) == shown
+    assert "  h000 " in text
+    assert f"  h{bands - 1:03} " in text
+    assert (f"{left_out} more bands" in text) == (left_out is not None)
+
+
 @pytest.mark.parametrize("fixture", ["small_paired", "small_paired_regression"])
 def test_a_picture_of_series_is_drawn(request, tmp_path, fixture):
     draw(request.getfixturevalue(fixture), tmp_path / "picture.png")
