@@ -37,9 +37,11 @@ if TYPE_CHECKING:
 
     from edge.train.paired import PairedSet
 
+LFMC = {"optical": (4, 8), "sar": (4, 3)}
 # Modalities, task, samples and the batch that the recipe takes for a set of the real size.
 SHAPES: dict[str, tuple[dict[str, tuple[int, int]], Task, int, int]] = {
-    "LFMC": ({"optical": (4, 8), "sar": (4, 3)}, Task("regression"), 2320, 32),
+    "LFMC": (LFMC, Task("regression"), 2320, 64),
+    "LFMC, the paper's batch": (LFMC, Task("regression"), 2320, 32),
     "CropHarvest": ({"optical": (12, 12), "sar": (12, 2)}, Task("binary", classes=("no crop", "crop")), 2560, 128),
 }
 PARTS = ("batch assembly", "forward", "losses", "backward", "optimiser", "book-keeping")

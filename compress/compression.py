@@ -135,7 +135,8 @@ def compress(data: PairedSet, trained: Trained, recipe: Recipe, folder: Path, *,
         student_outputs(trained.model, samples, with_features=settings.features > 0),
     )  # fmt: skip
     cost = tuning.cost(Loss(data.task, class_weights(data.task, samples.target[train])), validation)
-    schedule = Schedule(tuning.epochs(cost), batch_size(trained.recipe, len(train)), settings.lr, keep_start=True)
+    epochs = tuning.epochs(cost, len(trained.facts["history"]))
+    schedule = Schedule(epochs, batch_size(trained.recipe, len(train)), settings.lr, keep_start=True)
     history = fit(
         model, tuning, (train, validation), schedule,
         seed=recipe.seed, state=folder / STATE, fingerprint=mark, label="compress", resume=resume,

@@ -24,7 +24,7 @@ from edge.train.objectives import Loss, mean
 from edge.train.samples import Samples
 from edge.train.training import learning
 
-EPOCHS = 2  # about a fifth of the time of training
+SHARE = 8  # one epoch for so many of training: each takes up to twice as long, so a quarter of the time at most
 COST = 0.01  # relative rise of a student's loss on the validation samples
 
 
@@ -74,11 +74,11 @@ class FineTuning:
             rises[name] = (after - before) / before if before else 0.0
         return rises
 
-    def epochs(self, cost: dict[str, float]) -> int:
-        """How long to fine-tune."""
+    def epochs(self, cost: dict[str, float], trained: int) -> int:
+        """How long to fine-tune students that were trained for `trained` epochs."""
         if self.settings.epochs is not None:
             return self.settings.epochs
-        return EPOCHS if self.settings.sparsity or max(cost.values()) > COST else 0
+        return max(1, trained // SHARE) if self.settings.sparsity or max(cost.values()) > COST else 0
 
 
 def still_acting(recipe: Recipe, settings: Compression, task: Task, target: Tensor) -> Objective:

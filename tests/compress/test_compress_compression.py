@@ -8,7 +8,7 @@ import torch
 
 from edge.compress import compression
 from edge.compress.compression import compress, load_compressed
-from edge.compress.fine_tuning import COST, EPOCHS, FineTuning, Movement, feature_distance
+from edge.compress.fine_tuning import COST, FineTuning, Movement, feature_distance
 from edge.compress.fold import FoldedStudent
 from edge.compress.placement import PLACEMENTS
 from edge.compress.quantize import layer_quantizers, quantizers
@@ -125,18 +125,20 @@ def test_the_movement_of_ranges_is_relative_to_their_start(two, model, batch) ->
 
 
 @pytest.mark.parametrize(
-    ("settings", "cost", "epochs"),
+    ("settings", "cost", "trained", "epochs"),
     [
-        ({}, {"optical": 0.9 * COST, "sar": -0.1}, 0),
-        ({}, {"optical": 0.9 * COST, "sar": 1.1 * COST}, EPOCHS),
-        ({"sparsity": "2:4"}, {"optical": 0.0}, EPOCHS),
-        ({"epochs": 7}, {"optical": 0.0}, 7),
-        ({"epochs": 0}, {"optical": 1.0}, 0),
+        ({}, {"optical": 0.9 * COST, "sar": -0.1}, 100, 0),
+        ({}, {"optical": 0.9 * COST, "sar": 1.1 * COST}, 12, 1),
+        ({}, {"optical": 0.9 * COST, "sar": 1.1 * COST}, 40, 5),
+        ({"sparsity": "2:4"}, {"optical": 0.0}, 16, 2),
+        ({"sparsity": "2:4"}, {"optical": 0.0}, 3, 1),
+        ({"epochs": 7}, {"optical": 0.0}, 12, 7),
+        ({"epochs": 0}, {"optical": 1.0}, 12, 0),
     ],
 )
-def test_students_are_fine_tuned_where_calibration_alone_costs_too_much(settings, cost, epochs) -> None:
+def test_students_are_fine_tuned_where_calibration_alone_costs_too_much(settings, cost, trained, epochs) -> None:
     tuning = FineTuning(None, None, Task("regression"), Compression(**settings), None, {})
-    assert tuning.epochs(cost) == epochs
+    assert tuning.epochs(cost, trained) == epochs
 
 
 def test_the_cost_of_calibration_is_the_relative_rise_of_the_validation_loss() -> None:

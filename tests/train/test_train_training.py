@@ -271,7 +271,14 @@ def test_weights_of_another_shape_are_refused(small_paired, tmp_path):
         load_trained(tmp_path / "run")
 
 
-@pytest.mark.parametrize(("samples", "batch"), [(9_999, 32), (10_000, 128)])
-def test_the_batch_is_the_papers_unless_the_recipe_says_otherwise(samples, batch):
-    assert training.batch_size(Recipe(), samples) == batch
-    assert training.batch_size(Recipe(training=Training(batch=7)), samples) == 7
+@pytest.mark.parametrize(
+    ("samples", "batch", "papers", "epochs"),
+    [(50, 64, 32, 100), (1_901, 64, 32, 14), (9_999, 64, 32, 12), (10_000, 128, 128, 12)],
+)
+def test_batch_and_epochs_follow_the_size_of_the_set_unless_the_recipe_says_otherwise(samples, batch, papers, epochs):
+    schedule = training.schedule_of(Recipe(), samples)
+    assert (schedule.batch, schedule.epochs, schedule.decay) == (batch, epochs, True)
+    early = training.schedule_of(Recipe(training=Training(patience=5)), samples)
+    assert (early.batch, early.epochs, early.decay) == (papers, 100, False)
+    own = training.schedule_of(Recipe(training=Training(batch=7, epochs=3)), samples)
+    assert (own.batch, own.epochs) == (7, 3)
