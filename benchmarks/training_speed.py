@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from edge.train.paired import PairedSet
 
 LFMC = {"optical": (4, 8), "sar": (4, 3)}
-# Modalities, task, samples and the batch that the recipe takes for a set of the real size.
+# Modalities, task, samples and the batch: what the recipe takes for a set of the real size, and twice that.
 SHAPES: dict[str, tuple[dict[str, tuple[int, int]], Task, int, int]] = {
-    "LFMC": (LFMC, Task("regression"), 2320, 64),
-    "LFMC, the paper's batch": (LFMC, Task("regression"), 2320, 32),
+    "LFMC": (LFMC, Task("regression"), 2320, 32),
+    "LFMC, batch 64": (LFMC, Task("regression"), 2320, 64),
     "CropHarvest": ({"optical": (12, 12), "sar": (12, 2)}, Task("binary", classes=("no crop", "crop")), 2560, 128),
 }
 PARTS = ("batch assembly", "forward", "losses", "backward", "optimiser", "book-keeping")

@@ -56,8 +56,8 @@ class Training:
     result. With it the learning rate stays and training stops early, as in the paper (patience = 5, epochs = 100).
     """
 
-    epochs: int | None = None  # None: 25,600 samples are seen, in 12 to 100 epochs; with patience 100
-    batch: int | None = None  # None: 64 below 10,000 training samples (with patience 32, as in the paper), else 128
+    epochs: int | None = None  # None: 800 steps, and 12 to 100 epochs; with patience 100
+    batch: int | None = None  # None: 32 below 10,000 training samples, else 128 (the paper's two settings)
     lr: float = 1e-3
     patience: int | None = None  # epochs without an improvement of the validation loss ...
     min_delta: float = 0.01  # ... of at least this
@@ -69,9 +69,7 @@ class Training:
 class Compression:
     """Fine-tuning under fake quantization."""
 
-    epochs: int | None = (
-        None  # None: an eighth of training's if calibration costs over 1 % of the validation loss, else 0
-    )
+    epochs: int | None = None  # None: if calibration costs over 1 % of validation loss an eighth of training's, else 0
     lr: float = 3e-5  # chosen on validation samples: benchmarks/RESULTS.md
     objectives: tuple[str, ...] = OBJECTIVES  # those of co-learning that act, with their weights of training
     distil: float = 1.0  # weight of staying close to the FP32 student's predictions

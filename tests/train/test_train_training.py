@@ -272,13 +272,12 @@ def test_weights_of_another_shape_are_refused(small_paired, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("samples", "batch", "papers", "epochs"),
-    [(50, 64, 32, 100), (1_901, 64, 32, 14), (9_999, 64, 32, 12), (10_000, 128, 128, 12)],
+    ("samples", "batch", "epochs"), [(50, 32, 100), (1_901, 32, 14), (9_999, 32, 12), (10_000, 128, 12)]
 )
-def test_batch_and_epochs_follow_the_size_of_the_set_unless_the_recipe_says_otherwise(samples, batch, papers, epochs):
+def test_batch_and_epochs_follow_the_size_of_the_set_unless_the_recipe_says_otherwise(samples, batch, epochs):
     schedule = training.schedule_of(Recipe(), samples)
     assert (schedule.batch, schedule.epochs, schedule.decay) == (batch, epochs, True)
     early = training.schedule_of(Recipe(training=Training(patience=5)), samples)
-    assert (early.batch, early.epochs, early.decay) == (papers, 100, False)
+    assert (early.batch, early.epochs, early.decay) == (batch, 100, False)
     own = training.schedule_of(Recipe(training=Training(batch=7, epochs=3)), samples)
     assert (own.batch, own.epochs) == (7, 3)
