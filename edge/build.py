@@ -58,6 +58,13 @@ class Built:
         failed = [gate for gate in self.report["gates"] if not gate["passed"]]
         if failed:
             lines = "".join(f"\n  {gate['name']}: {gate['value']} (bound {gate['bound']})" for gate in failed)
+            bounds = [
+                "--max-class-drop" if gate["name"].startswith("worst class") else "--max-drop"
+                for gate in failed
+                if "int8 against fp32" in gate["name"]
+            ]
+            if bounds:
+                lines += f"\n--mixed leaves in float what INT8 hurts most; the bound is {' and '.join(bounds)}"
             raise GateError(f"a gate failed; the bundle {self.folder} is kept and marked as failed:{lines}")
 
 

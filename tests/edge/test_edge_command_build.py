@@ -275,6 +275,7 @@ def test_a_failed_gate_exits_with_three_and_keeps_the_marked_bundle(
     assert result.exit_code == 3
     name = "relative drop of the metric, int8 against fp32"
     assert f"{name}: 0.02 (bound 0.01)" in result.stderr
+    assert result.stderr.endswith("--mixed leaves in float what INT8 hurts most; the bound is --max-drop\n")
     assert json.loads(result.stdout)["report"]["gates"][-2] == {
         "name": name, "bound": 0.01, "value": 0.02, "passed": False,
     }  # fmt: skip
