@@ -286,5 +286,5 @@ def _nncf() -> tuple[Any, Any, Any]:
         from nncf.torch.quantization.extensions import QuantizedFunctionsCPU
 
         nncf.set_log_level(logging.ERROR)
-        QuantizedFunctionsCPU.get("Quantize_forward")  # compiles it here, and leaves a thread pool open: a warning
+        QuantizedFunctionsCPU.get("Quantize_forward")  # compiles it here
     return nncf, advanced_parameters, QuantizationScheme
