@@ -23,7 +23,7 @@ from edge.deploy.sysfs import executable, text
 # Rails that carry the whole module; where a board has none, the rails that make it up (each of them if it is there).
 WHOLE = ("VDD_IN", "VIN", "POM_5V_IN")
 PARTS = (
-    ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0", "VDDQ_VDD2_1V8AO"),  # AGX Orin
+    ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),  # AGX Orin; VDDQ_VDD2_1V8AO, the memory's, hangs on VIN_SYS_5V0
     ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),  # AGX Xavier
 )
 NO_RAIL = ("", "NC", "sum of shunt voltages")

@@ -4,9 +4,10 @@
         for name in modes:          # the board is in mode `name` inside the loop
             measure()
 
-`nvpmodel -m ID` changes the mode and needs root. Numbers mean another mode on another board, so modes are known by the
-names in /etc/nvpmodel.conf. Some changes need a reboot, which nvpmodel then offers on its standard input; it is
-answered with no. It may fail without saying so: what counts is the mode that it names afterwards.
+`nvpmodel -m ID` changes the mode and needs root: sudo is asked once, at the start, and kept from forgetting. Numbers
+mean another mode on another board, so modes are known by the names in /etc/nvpmodel.conf. Some changes need a reboot,
+which nvpmodel then offers on its standard input; it is answered with no. It may fail without saying so: what counts is
+the mode that it names afterwards.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from edge.deploy.sysfs import executable
 from edge.errors import BackendMissing, FitError, InputError
 
 Notify = Callable[[str], None]
+SUDO_RENEWED_S = 60.0  # sudo forgets after 15 minutes unless told otherwise, after 5 on some systems
 ENDINGS = (signal.SIGTERM, signal.SIGHUP)  # killed, or the terminal is gone: the mode is restored then, too
 
 
@@ -58,7 +60,7 @@ def restored(
             change(name, root)
             yield name
 
-    with _endings_raise():
+    with _endings_raise(), _sudo_stays():
         try:
             yield each()
         finally:
@@ -84,6 +86,29 @@ def change(name: str, root: Path = Path("/")) -> None:
             + (f"; {name} needs a reboot: sudo nvpmodel -m {identity}, answer yes, then run this without --power-mode"
                if reboot else f"; nvpmodel said: {said or 'nothing'}")
         )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _sudo_stays() -> Iterator[None]:
+    """Sudo asks now, and not again: it forgets after some minutes, and nobody may be there to answer by then."""
+    if os.geteuid() == 0:
+        yield
+        return
+    if subprocess.run(["sudo", "-v"], check=False).returncode:
+        raise FitError("changing the power mode needs root, and sudo refuses; run `sudo -v` first, or leave it out")
+    over = threading.Event()
+
+    def renew() -> None:
+        while not over.wait(SUDO_RENEWED_S):
+            subprocess.run(["sudo", "-n", "-v"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextlib.contextmanager

@@ -118,7 +118,7 @@ def build(
     options, api = (options or Options()).check(), load(backend)
     strong = api.strongly_typed(options.strongly_typed)
     data = _typed(graph, options.precision, strong)
-    dla.check(api, options.precision, options.dla)
+    dla.check(api, options.precision, options.batch, options.dla)
     workspace = options.workspace_mb
     start = time.perf_counter()
     while True:
@@ -253,6 +253,8 @@ class _Attempt:
             config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
         if self.api.rtx:
             self.capabilities = _target(trt, config)
+            if "REQUIRE_USER_ALLOCATION" in trt.BuilderFlag.__members__:  # a run that allocates fits in no CUDA graph
+                config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
         if options.dla is not None:
             self.on_gpu = dla.put_in(self.api, config, network, options.dla, self.notify)
         return config

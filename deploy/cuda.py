@@ -15,6 +15,10 @@ import numpy.typing as npt
 
 from edge.errors import BackendMissing, FitError
 
+# CUDA's major version -> what pip installs on a board. A runtime that is newer than the driver may not run there
+# ("driver version is insufficient"), and cuda-python from 12.9 on carries a runtime of its version: so the oldest that
+# has our calls. JetPack 6 has the driver of CUDA 12.2 to 12.6, JetPack 7 that of 13.0 to 13.2.
+ON_BOARDS = {12: "cuda-python>=12.6,<12.7", 13: "cuda-python>=13.0,<13.1"}
 MODULES = ("cuda.bindings.runtime", "cuda.cudart")  # the newer name first: the older one warns where both exist
 
 
@@ -126,6 +130,6 @@ def _runtime() -> Any:
         with contextlib.suppress(ImportError):
             return importlib.import_module(name)
     raise BackendMissing(
-        "cuda (NVIDIA's cuda-python) is not installed; pip install 'cuda-python<13' for JetPack 6 (CUDA 12), "
-        "pip install cuda-python for JetPack 7 and newer drivers (CUDA 13)"
+        f"cuda (NVIDIA's cuda-python) is not installed; pip install '{ON_BOARDS[12]}' for JetPack 6, "
+        f"'{ON_BOARDS[13]}' for JetPack 7, cuda-python for other machines"
     )

@@ -1,8 +1,8 @@
 """The deep-learning accelerator: which boards and which TensorRT have it, and which layers it cannot take.
 
 From TENSORRT.md 3.4 (NVIDIA's documentation of 11.3 to 11.4.1, and Deep-Learning-Accelerator-SW): TensorRT 8.5 to 10.7
-has it, Q/DQ pairs not; 10.8 to 11.3 is without; 11.4.1 has it again, on AGX Orin only. Experimental: nobody has run
-this code on a DLA yet.
+has it, Q/DQ pairs not; 10.8 to 11.3 is without; 11.4.1 has it again, on AGX Orin only. It takes no dynamic shapes.
+Experimental: nobody has run this code on a DLA yet.
 """
 
 from collections.abc import Callable
@@ -12,16 +12,22 @@ from typing import Any
 from edge.deploy.boards import read_board
 from edge.deploy.devices import device_named
 from edge.deploy.tensorrt_api import Api
-from edge.errors import FitError
+from edge.errors import FitError, InputError
 
 LAST_OF_10 = (10, 7)
 BACK_IN = (11, 4, 1)
 
 
-def check(api: Api, precision: str, core: int | None, root: Path = Path("/")) -> None:
+def check(api: Api, precision: str, batch: tuple[int, int, int], core: int | None, root: Path = Path("/")) -> None:
     """Raise FitError with the reason unless the DLA `core` can be asked for; None asks for none."""
-    if core is not None and (reason := why_not(api, precision, core, root)):
+    if core is None:
+        return
+    if reason := why_not(api, precision, core, root):
         raise FitError(f"DLA {core} cannot be used: {reason}; build without --dla")
+    if batch[0] != batch[2]:
+        raise InputError(
+            f"DLA {core} takes one batch size, not {batch[0]} to {batch[2]}: give --min-batch N --max-batch N"
+        )
 
 
 def why_not(api: Api, precision: str, core: int, root: Path = Path("/")) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.deploy.boards import Board, memory_gb, read_board, swap_gb
+from edge.deploy.cuda import ON_BOARDS
 from edge.deploy.sysfs import text
 
 # Package -> (what it is for, the line that installs it). Asked by name only: nothing is imported.
@@ -23,7 +24,7 @@ PACKAGES = {
     "cuda-python": ("buffers and CUDA graphs of TensorRT engines", "pip install 'edge-colearn[tensorrt]'"),
     "torch": ("train, compress", "pip install 'edge-colearn[train]'"),
     "nncf": ("compress", "pip install 'edge-colearn[compress]'"),
-    "onnx": ("compress, layers in inspect", "pip install 'edge-colearn[compress]'"),
+    "onnx": ("compress, layers in inspect, TensorRT 11", "pip install 'onnx>=1.19'"),
     "jsonschema": ("card schemas in verify", "pip install 'edge-colearn[card]'"),
 }
 # Packages for training, and the engine for x86: on a board they are no loss.
@@ -79,7 +80,7 @@ def examine(root: Path = Path("/")) -> dict[str, Any]:
         "missing": [
             {"package": name, "for": PACKAGES[name][0], "install": _line(name, board)}
             for name, version in versions.items()
-            if version is None and not (board and name in HOST_ONLY)
+            if version is None and not (board and _needless(name, versions))
         ],
         "exit_code": exit_code(checks),
     }
@@ -161,12 +162,18 @@ def _machine_checks(board: Board | None, root: Path) -> list[Check]:
     ]  # fmt: skip
 
 
+def _needless(package: str, versions: dict[str, str | None]) -> bool:
+    """Whether a board does without; TensorRT 11 wants FP16 written into the graph, which onnx does."""
+    strong = package == "onnx" and int((versions["tensorrt"] or "0").partition(".")[0]) >= 11
+    return package in HOST_ONLY and not strong
+
+
 def _line(package: str, board: Board | None) -> str:
     if package == "tensorrt" and board:
         return VENV_LINE if board.tensorrt else JETPACK_LINE
     if package == "cuda-python" and board and board.cuda:  # its major version is CUDA's
         major = int(board.cuda.partition(".")[0])
-        return f"pip install 'cuda-python>={major},<{major + 1}'"
+        return f"pip install '{ON_BOARDS.get(major, 'cuda-python')}'"
     return PACKAGES[package][1]
 
 

@@ -1,10 +1,11 @@
 """TensorRT on an NVIDIA GPU: a plan that was built here, page-locked buffers, one CUDA graph per batch size.
 
-The first run of a batch size makes a slot for it: an execution context, the buffers of its inputs and outputs on host
-and device, and a CUDA graph of copy in, kernels, copy out. From then on a run writes the inputs into the slot's page-
-locked memory, launches the graph, waits, and hands out a copy of the outputs; nothing is allocated but that copy. Where
-a plan cannot be captured the same work goes into the stream call by call, and `describe` says `cuda_graph: false`.
-More samples than the plan's largest batch are run in several, fewer than its smallest in one of that size.
+There are slots for the smallest, the usual and the largest batch of the plan and for the powers of two between them; a
+run takes the next larger one. Its first run makes the slot: an execution context, the buffers of inputs and outputs on
+host and device, and a CUDA graph of copy in, kernels, copy out. From then on a run writes the inputs into the slot's
+page-locked memory, launches the graph, waits, and hands out a copy of the outputs; nothing is allocated but that copy.
+Where a plan cannot be captured the same work goes into the stream call by call, and `describe` says `cuda_graph:
+false`. More samples than the plan's largest batch are run in several, fewer than its smallest in one of that size.
 
 The graph may be an ONNX file, whose plan is built if there is none that fits, or a plan of ours (edge.deploy.plan).
 Needs `tensorrt` and cuda-python, not torch. Source: NVIDIA, TensorRT developer guide, "CUDA Graphs" (a captured context
@@ -18,6 +19,7 @@ from typing import Any
 import click
 import numpy as np
 
+from edge.deploy.contexts import Contexts
 from edge.deploy.cuda import Cuda
 from edge.deploy.engine import Parts, Tensor, check_inputs
 from edge.deploy.plan import obtain, read_plan
@@ -26,7 +28,7 @@ from edge.deploy.tensorrt_api import Messages, load
 from edge.errors import FitError
 from edge.files import write_text
 
-SLOTS = 8  # batch sizes that are kept ready; the one used longest ago goes first
+SLOTS = 12  # batch sizes that are kept ready (1 to 1,024 and the usual one); the one used longest ago goes first
 _DTYPES = {
     "FLOAT": "float32", "HALF": "float16", "INT8": "int8", "UINT8": "uint8", "INT32": "int32", "INT64": "int64",
     "BOOL": "bool",
@@ -48,7 +50,9 @@ class TensorRTEngine:
         mode = self._api.trt.TensorIOMode.INPUT
         self._inputs = tuple(self._tensor(name) for name in names if self._engine.get_tensor_mode(name) == mode)
         self._outputs = tuple(self._tensor(name) for name in names if self._engine.get_tensor_mode(name) != mode)
-        self._range = self._batch_range()
+        self._sizes = self._batch_sizes()
+        self._range = self._sizes[0], self._sizes[-1]
+        self._contexts = Contexts(self._api, self._cuda, self._engine)
         self._stream = self._cuda.stream()
         self._slots: OrderedDict[int, Slot] = OrderedDict()
         self._threads, self._device = threads, self._cuda.device()
@@ -100,8 +104,9 @@ class TensorRTEngine:
         """See Engine.close."""
         while self._slots:
             self._slots.popitem()[1].close()
+        self._contexts.close()
         self._cuda.call("cudaStreamDestroy", self._stream)
-        del self._engine, self._runtime
+        del self._contexts, self._engine, self._runtime
 
     def layers(self) -> str:
         """What TensorRT's engine inspector says of each layer, as JSON."""
@@ -116,8 +121,8 @@ class TensorRTEngine:
         return [{name: array[start : start + size] for name, array in inputs.items()} for start in starts]
 
     def _slot(self, samples: int) -> Slot:
-        """The slot that takes so many samples: of the plan's smallest batch for fewer than that."""
-        batch = max(samples, self._range[0])
+        """The smallest slot that takes so many samples."""
+        batch = next(size for size in self._sizes if size >= samples)
         slot = self._slots.get(batch)
         if slot is None:
             slot = self._new_slot(batch)
@@ -130,13 +135,18 @@ class TensorRTEngine:
         allowed = SLOTS if self._api.rtx or self._api.number >= (8, 6) else 1
         while len(self._slots) >= allowed:
             self._slots.popitem(last=False)[1].close()
-        slot = Slot(self._api, self._cuda, self._engine, self._stream, self._inputs, self._outputs, batch)
-        try:
-            slot.prepare()
-        except FitError as error:
-            slot.close()
-            said = "; ".join(self._messages.of(self._api.trt.ILogger.ERROR))
-            raise FitError(f"{error.message}{f' ({said})' if said else ''}") from None
+        while True:
+            slot = Slot(self._contexts, self._cuda, self._stream, self._inputs, self._outputs, batch)
+            try:
+                slot.prepare()
+                break
+            except FitError as error:
+                slot.close()
+                if self._slots:  # another batch size may hold the memory that is missing
+                    self._slots.popitem(last=False)[1].close()
+                    continue
+                said = "; ".join(self._messages.of(self._api.trt.ILogger.ERROR))
+                raise FitError(f"{error.message}{f' ({said})' if said else ''}") from None
         self._slots[batch] = slot
         return slot
 
@@ -157,14 +167,15 @@ class TensorRTEngine:
         _, *sample = self._engine.get_tensor_shape(name)
         return Tensor(name, np.dtype(_DTYPES[kind]), (None, *map(int, sample)))  # `run` makes any batch fit
 
-    def _batch_range(self) -> tuple[int, int]:
-        """Smallest and largest batch: of the plan's profile, or the fixed one."""
+    def _batch_sizes(self) -> tuple[int, ...]:
+        """Of slots: smallest, usual and largest batch of the profile and powers of two between; or the fixed one."""
         name = self._inputs[0].name
         fixed = int(self._engine.get_tensor_shape(name)[0])
         if fixed > 0:
-            return fixed, fixed
-        low, _, high = self._engine.get_tensor_profile_shape(name, 0)
-        return int(low[0]), int(high[0])
+            return (fixed,)
+        low, usual, high = (int(shape[0]) for shape in self._engine.get_tensor_profile_shape(name, 0))
+        between = {size for size in (2**power for power in range(high.bit_length())) if low < size < high}
+        return tuple(sorted({low, usual, high} | between))
 
     def _keep_layers(self) -> None:
         if not self._plan.layers.exists():

@@ -41,6 +41,14 @@ command -v "$python" >/dev/null || fail 4 'python3 is missing: sudo apt-get inst
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
     fail 4 "edge needs Python 3.10 or newer (JetPack 6 or 7); this is $("$python" --version)"
 
+# Wheels are for one Python: looked at before what is installed is touched.
+if [ -d wheels ]; then
+    made_for=$("$python" -c 'import json; print(json.load(open("PACK.json"))["python"] or "")' 2>/dev/null || true)
+    here_is=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    [ -z "$made_for" ] || [ "$made_for" = "$here_is" ] ||
+        fail 4 "the wheels are for Python $made_for, this is $here_is: edge pack BUNDLE --wheels --python $here_is"
+fi
+
 if [ -f /etc/nv_tegra_release ] && ! has_tensorrt "$python"; then
     if [ "$jetpack" = yes ]; then
         sudo apt-get update && sudo apt-get install -y nvidia-jetpack
@@ -48,6 +56,27 @@ if [ -f /etc/nv_tegra_release ] && ! has_tensorrt "$python"; then
         say "TensorRT is missing, ONNX Runtime is used; with it: sudo apt-get install -y nvidia-jetpack (or --jetpack)"
     fi
 fi
+
+# TensorRT engines need cuda-python, which no JetPack has: the oldest that fits, for it must not be newer than the driver
+# (edge/deploy/cuda.py). JetPack 7 (Python 3.12) may have TensorRT 11, for which onnx writes FP16 into the graph.
+install() {
+    # --without-pip: a bare JetPack has no python3-venv, only the module. The system's packages: TensorRT is one.
+    "$python" -m venv --without-pip --system-site-packages "$venv" || return 1
+    set -- 'edge-colearn[cpu]'
+    if has_tensorrt "$venv/bin/python" && { [ ! -d wheels ] || [ -f "$(echo wheels/cuda_python-*.whl)" ]; }; then
+        if "$python" -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then
+            set -- "$@" 'cuda-python>=12.6,<12.7'
+        else
+            set -- "$@" 'cuda-python>=13.0,<13.1' 'onnx>=1.19'
+        fi
+    fi
+    if [ -d wheels ]; then
+        "$venv/bin/python" "$(echo wheels/pip-*.whl)/pip" install --quiet --disable-pip-version-check --no-index \
+            --find-links wheels "$@"
+    else
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+    fi
+}
 
 # What is installed is what these wheels are: another pack installs again, the same one does not.
 if [ -d wheels ]; then
@@ -57,30 +86,27 @@ else
 fi
 if has_tensorrt "$python"; then stamp="$stamp tensorrt"; fi # installed since: edge is installed again, with cuda-python
 if [ "$(cat "$venv/edge-stamp" 2>/dev/null)" != "$stamp" ] || ! "$venv/bin/python" -c 'import edge' 2>/dev/null; then
+    [ -d wheels ] || "$python" -m pip --version >/dev/null 2>&1 ||
+        fail 5 'pip is missing: sudo apt-get install -y python3-pip, or make the pack with --wheels'
     say "installing edge into $venv"
-    rm -rf "$venv"
     mkdir -p "$home"
-    # --without-pip: a bare JetPack has no python3-venv, only the module. The system's packages: TensorRT is one.
-    "$python" -m venv --without-pip --system-site-packages "$venv"
-    # TensorRT engines need cuda-python, which no JetPack has: CUDA 12 in JetPack 6 (Python 3.10), 13 in JetPack 7.
-    cuda=
-    if has_tensorrt "$venv/bin/python"; then
-        cuda=$("$python" -c 'import sys; print("cuda-python<13" if sys.version_info < (3, 12) else "cuda-python<14")')
+    if [ -f "$venv/edge-stamp" ]; then # a whole one: it comes back if this goes wrong
+        rm -rf "$venv.old"
+        mv "$venv" "$venv.old"
     fi
-    if [ -d wheels ]; then
-        [ -f "$(echo wheels/cuda_python-*.whl)" ] || cuda=
-        "$venv/bin/python" "$(echo wheels/pip-*.whl)/pip" install --quiet --disable-pip-version-check --no-index \
-            --find-links wheels 'edge-colearn[cpu]' ${cuda:+"$cuda"}
-    else
-        "$venv/bin/python" -m pip --version >/dev/null 2>&1 ||
-            fail 5 'pip is missing: sudo apt-get install -y python3-pip, or make the pack with --wheels'
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'edge-colearn[cpu]' ${cuda:+"$cuda"}
+    rm -rf "$venv"
+    if ! install; then
+        rm -rf "$venv"
+        [ ! -d "$venv.old" ] || mv "$venv.old" "$venv"
+        fail 5 "edge cannot be installed (see above); what was there before is as it was"
     fi
     echo "$stamp" >"$venv/edge-stamp"
+    rm -rf "$venv.old"
 fi
 edge=$venv/bin/edge
 
 mkdir -p results
+rm -f results/engine.json
 "$edge" doctor >&2 # 4 and 5 end it here
 "$edge" doctor --json >results/doctor.json
 "$edge" verify bundle >&2
@@ -89,10 +115,8 @@ set -- bundle
 [ ! -f test.npz ] || set -- bundle --data test.npz
 "$edge" bench "$@" --seconds "$seconds" --out results/report.json --html results/report.html
 if has_tensorrt "$venv/bin/python"; then
-    "$edge" engine "$@" --seconds "$seconds" --out results/engine.json
-    "$edge" verify bundle --backend tensorrt >&2
+    "$edge" engine "$@" --seconds "$seconds" --out results/engine.json # tests each engine with the golden vectors, too
 else
-    rm -f results/engine.json
     say 'no TensorRT here: the engine is ONNX Runtime, results/report.json holds its figures'
 fi
 say "done: $here/results"

@@ -54,7 +54,7 @@ def load_graph(graph: "Path | ModelProto") -> "ModelProto":
     try:
         import onnx
     except ImportError:
-        raise BackendMissing("onnx is not installed; pip install 'edge-colearn[compress]'") from None
+        raise BackendMissing("onnx is not installed; pip install 'onnx>=1.19'") from None
     if not isinstance(graph, Path):
         return graph
     data = read_onnx(graph)

@@ -56,8 +56,13 @@ class Plan:
 def plan_folder() -> Path:
     """Where plans are kept; nobody else may look or write there."""
     folder = cache_folder() / "tensorrt" / "plans"
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be made ours ({error.strerror}): engines are kept there; set EDGE_CACHE to another one"
+        ) from None
     return folder
 
 

@@ -4,6 +4,7 @@ Plain `ssh` and `tar`: keys, ports and jump hosts are those of ~/.ssh/config. ss
 Over there a bundle's pack lies in ~/.cache/edge-colearn/remote/NAME, and is replaced by the next one of that name.
 """
 
+import contextlib
 import io
 import json
 import re
@@ -22,6 +23,7 @@ from edge.files import inside, replacing_folder
 # A name of ~/.ssh/config, a host name or an address (IPv6 has colons), a user before it. No option, no shell word.
 _HOST = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9.:_-]*")
 _RESULTS = ("report.json", "report.html", "doctor.json", "verify.json", "engine.json")
+_BUSY = "an earlier --on of this bundle is still at work here: wait for it, or stop jetson.sh"
 _LARGEST = 64 << 20  # bytes of results; a report has some kB
 _ERRORS: dict[int, type[EdgeError]] = {2: InputError, 3: GateError, 4: FitError, 5: BackendMissing}
 _ASK = "import json, os, platform, sys; print(json.dumps([sys.version_info[:2], platform.machine(), \
@@ -39,18 +41,24 @@ def build_on(host: str, bundle: Path, out: Path, *, data: Path | None = None, se
         archive = Path(temporary) / "pack.tar.gz"
         write_pack(archive, bundle, device=device, data=data)
         folder = f'"$HOME"/.cache/edge-colearn/remote/{shlex.quote(bundle.resolve().name)}'
-        # Whole or not at all over there, too: unpacked beside its place, then moved.
+        # Whole or not at all over there, too: unpacked beside its place, then moved; not while a script runs in it.
         unpack = (
             f"set -e; rm -rf {folder}.new; mkdir -p {folder}.new; tar -xzf - -C {folder}.new --strip-components 1; "
+            f"exec 9>>{folder}.lock; flock -n 9 || {{ echo {shlex.quote(_BUSY)} >&2; exit 4; }}; "
             f"rm -rf {folder}; mv {folder}.new {folder}"
         )
         with open(archive, "rb") as file:
             done = subprocess.run(_ssh(host, unpack), stdin=file, check=False)
         _check(host, done.returncode, "the pack cannot be copied")
-    # stdout over there is a table; here it is text for people, and --json has stdout for itself.
-    script = f"sh {folder}/jetson.sh --seconds {seconds:g} >&2"
-    _check(host, subprocess.run(_ssh(host, script), stdin=subprocess.DEVNULL, check=False).returncode, "see above")
+    # With a terminal (-tt) over there the script ends with this program, or with the line. What it prints is for people
+    # and goes to stderr here, for --json has stdout for itself.
+    script = f"exec flock -n {folder}.lock sh {folder}/jetson.sh --seconds {seconds:g}"
+    ran = subprocess.run(_ssh(host, script, "-tt"), stdin=subprocess.DEVNULL, stdout=2, check=False)
     done = subprocess.run(_ssh(host, f"tar -cf - -C {folder}/results ."), capture_output=True, check=False)
+    if ran.returncode:
+        with contextlib.suppress(EdgeError):  # what was measured before it failed
+            _unpack(done.stdout, out)
+    _check(host, ran.returncode, "see above")
     _check(host, done.returncode, "the results cannot be fetched")
     return _unpack(done.stdout, out)
 
@@ -86,8 +94,8 @@ def ask_device(host: str) -> Device:
     return Device(f"{major}.{minor}", f"manylinux_2_{glibc[1]}_{machine}").check()
 
 
-def _ssh(host: str, script: str) -> list[str]:
-    return ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "--", host, script]
+def _ssh(host: str, script: str, *options: str) -> list[str]:
+    return ["ssh", *options, "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "--", host, script]
 
 
 def _check(host: str, code: int, what: str) -> None:

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from edge.deploy.contexts import Contexts
 from edge.deploy.cuda import Buffer, Cuda
 from edge.deploy.engine import Parts, Tensor
-from edge.deploy.tensorrt_api import Api
 from edge.errors import FitError
 
 
@@ -14,11 +14,11 @@ class Slot:
     """Everything for one batch size."""
 
     def __init__(
-        self, api: Api, cuda: Cuda, engine: Any, stream: Any,
+        self, contexts: Contexts, cuda: Cuda, stream: Any,
         inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], batch: int,
     ) -> None:  # fmt: skip
         self._cuda, self._stream, self._batch = cuda, stream, batch
-        self._context = engine.create_execution_context()
+        self._context = contexts.new(stream)
         self._buffers: dict[str, Buffer] = {}
         self._names = [tensor.name for tensor in inputs], [tensor.name for tensor in outputs]
         self._tensors = {tensor.name: tensor for tensor in (*inputs, *outputs)}
@@ -26,7 +26,7 @@ class Slot:
         self._timed_graph: Any = None
         self._events: list[Any] = []
         self.captured = False
-        self._label = api.label
+        self._label = contexts.label
 
     def prepare(self) -> None:
         """Shapes, buffers, one plain run, and the capture. FitError if the GPU has no room or TensorRT refuses."""

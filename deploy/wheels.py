@@ -2,9 +2,10 @@
 
 `pip download` chooses by the other machine's Python and platform; edge's own wheel is built from the sources that this
 edge runs from, or fetched when it was installed from an index. pip's own wheel comes along, for a JetPack without
-python3-venv and python3-pip, and cuda-python, which a TensorRT engine needs and no JetPack has.
+python3-venv and python3-pip, and cuda-python and onnx, which TensorRT engines need and no JetPack has.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -13,19 +14,19 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.deploy.cuda import ON_BOARDS
 from edge.errors import BackendMissing, InputError
 
 _PYTHON = re.compile(r"3\.\d{1,2}")
 _PLATFORM = re.compile(r"manylinux_2_(\d{1,2})_(aarch64|x86_64)")
 # glibc 2.17 is the oldest of any manylinux wheel for aarch64 (PEP 599, PEP 600).
 _OLDEST_GLIBC = 17
-# Which CUDA a board has is told by its Python: 12 with JetPack 6 [1], 13 with JetPack 7 [2, 3]. Within a major version
-# cuda-python may be newer or older than CUDA itself [4]; not tried on a board. For aarch64 it needs glibc 2.28 at most.
+# Which CUDA a board has is told by its Python: 12 with JetPack 6 [1], 13 with JetPack 7 [2, 3]; not tried on a board.
+# For aarch64 it needs glibc 2.28 at most. JetPack 7 may have TensorRT 11, for which onnx writes FP16 into the graph.
 # [1] 12.6 in 6.1: https://pytorch.org/TensorRT/getting_started/jetpack.html
 # [2] 13.0 in 7.1: https://developer.nvidia.com/embedded/jetpack/downloads/archive-7.1
 # [3] 13.2 in 7.2: https://github.com/OE4T/meta-tegra/pull/2224
-# [4] https://nvidia.github.io/cuda-python/cuda-bindings/latest/support.html
-_JETPACK_CUDA = {"3.10": "cuda-python>=12.6,<13", "3.12": "cuda-python>=13,<14"}
+_JETPACK = {"3.10": [ON_BOARDS[12]], "3.12": [ON_BOARDS[13], "onnx>=1.19"]}
 _NOT_SOURCE = (".*", "build", "dist", "runs", "tests", "shared", "__pycache__", "*.egg-info", "*.onnx", "*.np[yz]")
 
 
@@ -59,14 +60,13 @@ class Device:
         ]
 
     @property
-    def cuda(self) -> list[str]:
-        """What to ask pip for where the device may be a Jetson; nothing for other machines."""
-        jetson = "manylinux_2_28_aarch64" in self.platforms
-        return [_JETPACK_CUDA[self.python]] if jetson and self.python in _JETPACK_CUDA else []
+    def tensorrt(self) -> list[str]:
+        """What TensorRT engines need where the device may be a Jetson; nothing for other machines."""
+        return _JETPACK.get(self.python, []) if "manylinux_2_28_aarch64" in self.platforms else []
 
 
 def collect_wheels(folder: Path, device: Device) -> list[Path]:
-    """Put the wheels of edge with ONNX Runtime, pip's own and a Jetson's cuda-python into `folder`; return them.
+    """Put wheels of edge, ONNX Runtime, pip and what a Jetson's TensorRT needs into `folder`; return them.
 
     BackendMissing: no pip here. InputError: pip finds no wheel (its own words), e.g. without a network.
     """
@@ -76,7 +76,7 @@ def collect_wheels(folder: Path, device: Device) -> list[Path]:
     platforms = [word for platform in device.platforms for word in ("--platform", platform)]
     _pip(
         "download", "--only-binary=:all:", "--implementation", "cp", "--python-version", device.python, *platforms,
-        "--dest", str(folder), own, "pip", *device.cuda,
+        "--dest", str(folder), own, "pip", *device.tensorrt,
     )  # fmt: skip
     return sorted(folder.glob("*.whl"))
 
@@ -99,7 +99,9 @@ def _own_wheel(folder: Path) -> Path:
 
 def _pip(*words: str) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # The same sources give the same wheel, to the byte: jetson.sh installs again what is another one.
+    settings = {**os.environ, "SOURCE_DATE_EPOCH": "1577836800"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=settings)
     if "No module named pip" in done.stderr:
         raise BackendMissing("pip is not installed here; python -m ensurepip")
     if done.returncode:

@@ -11,8 +11,8 @@ RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
     && rm -rf /var/lib/apt/lists/*
 COPY . /src
 WORKDIR /src
-# The system's packages are seen, for TensorRT is one of them; cuda-python 12 fits the CUDA 12 of JetPack 6.
-ARG CUDA_PYTHON=cuda-python>=12.6,<13
+# The system's packages are seen, for TensorRT is one of them; cuda-python 12.6 runs with the drivers of all JetPack 6.
+ARG CUDA_PYTHON=cuda-python>=12.6,<12.7
 RUN python3 -m venv --system-site-packages /opt/edge \
     && /opt/edge/bin/pip install --no-cache-dir -c requirements.lock '.[cpu]' "${CUDA_PYTHON}" \
     && /opt/edge/bin/pip uninstall -y pip setuptools
@@ -24,8 +24,8 @@ RUN apt-get update && apt-get install -y --no-install-recommends python3 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin --groups video edge
 COPY --from=build /opt/edge /opt/edge
-# Plans and the timing cache outlive the container in a volume on /cache.
-RUN install -d -o 10001 /cache
+# Plans and the timing cache outlive the container in a volume on /cache, whoever runs it (--user).
+RUN install -d -m 1777 /cache
 ENV PATH=/opt/edge/bin:$PATH PYTHONDONTWRITEBYTECODE=1 EDGE_CACHE=/cache
 VOLUME /cache
 USER 10001

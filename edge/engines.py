@@ -17,6 +17,7 @@ from typing import Any
 from edge.deploy.builder_tensorrt import PRECISIONS, Options
 from edge.deploy.bundle import Bundle
 from edge.deploy.choice import remember
+from edge.deploy.cuda import Cuda
 from edge.deploy.engine import open_engine
 from edge.deploy.gpu import gpu_here
 from edge.deploy.inspector import count_layers
@@ -108,6 +109,8 @@ def build_engines(
     wanted = [name for name in known if name in precisions]
     if not wanted:
         raise InputError(f"{bundle.folder} has no graph int8.tensorrt; use --precision auto, fp32 or fp16")
+    if backend == "tensorrt":
+        Cuda()  # it builds for the GPU that is here; where there is none, the reason is the answer
     engines = []
     for precision in wanted:
         notify(f"{label}: building {precision}")

@@ -71,7 +71,8 @@ def command(
     built = build(make_recipe(**flags), modality, next(iter(asked), None), out, command=typed, force=force)
     run = built.folder.parents[1]  # RUN, or RUN/width-SHARE
     test = run / "test" / f"{modality}.npz"
-    there = run / "on" / host / built.folder.name if host else None
+    passed = all(gate["passed"] for gate in built.report["gates"])  # a board refuses what failed
+    there = run / "on" / host / built.folder.name if host and passed else None
     if host and there:
         build_on(host, built.folder, there, data=test)
     if as_json:

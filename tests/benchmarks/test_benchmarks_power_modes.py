@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from board_trees import TREES, build, nvpmodel, program
 
+from edge.benchmarks import power_modes
 from edge.benchmarks.power_modes import check_modes, restored
 from edge.deploy.boards import power_mode
 from edge.errors import BackendMissing, FitError, InputError
@@ -136,13 +137,40 @@ def test_off_a_jetson_the_option_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_user_asks_sudo(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On PATH, as on a board: a sudo that says that it was used, and nvpmodel."""
-    program(board, "sudo", f'#!/bin/sh\necho sudo >> {board}/nvpmodel.log\nexec "$@"')
-    monkeypatch.setenv("PATH", f"{board / 'usr/sbin'}:{os.environ['PATH']}")
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    """On PATH, as on a board: a sudo that says what it was asked, and nvpmodel."""
+    sudo(board, monkeypatch)
     with restored(["15W"], board) as modes:
         next(modes)
-    assert asked(board) == ["sudo", "set 0", "sudo", "set 1"]
+    assert asked(board) == ["sudo -v", "sudo", "set 0", "sudo", "set 1"]
+
+
+def test_sudo_is_kept_from_forgetting_while_it_is_measured(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sudo(board, monkeypatch)
+    monkeypatch.setattr(power_modes, "SUDO_RENEWED_S", 0.01)
+    with restored(["15W"], board) as modes:
+        next(modes)
+        while asked(board).count("sudo -n -v") < 2:
+            time.sleep(0.01)
+    assert power_mode(board) == "25W"
+
+
+def test_where_sudo_refuses_nothing_is_changed(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sudo(board, monkeypatch, refuses=True)
+    with pytest.raises(FitError, match="needs root, and sudo refuses"), restored(["15W"], board):
+        raise AssertionError
+    assert asked(board) == ["sudo -v"]
+
+
+def sudo(board: Path, monkeypatch: pytest.MonkeyPatch, *, refuses: bool = False) -> None:
+    """A stand-in for it, and we are not root."""
+    code = f"""#!/bin/sh
+case "$*" in *-v) echo "sudo $*" >> {board}/nvpmodel.log; exit {int(refuses)} ;; esac
+echo sudo >> {board}/nvpmodel.log
+exec "$@"
+"""
+    program(board, "sudo", code.rstrip())
+    monkeypatch.setenv("PATH", f"{board / 'usr/sbin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
 
 def test_names_and_numbers_are_those_of_each_board(tmp_path: Path) -> None:

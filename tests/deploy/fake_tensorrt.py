@@ -51,6 +51,8 @@ class FakeTensorRT:
         self.LayerType = IntEnum("LayerType", ["CONVOLUTION", "MATRIX_MULTIPLY", "ELEMENTWISE", "CONSTANT", "QUANTIZE"])
         self.TensorIOMode = IntEnum("TensorIOMode", ["NONE", "INPUT", "OUTPUT"])
         self.LayerInformationFormat = IntEnum("LayerInformationFormat", ["JSON"])
+        self.ExecutionContextAllocationStrategy = IntEnum("E", ["STATIC", "ON_PROFILE_CHANGE", "USER_MANAGED"], start=0)
+        self.contexts: list[Context] = []
         self.plans: list[bytes | None] = [b"a plan"]
         self.while_building: list[str] = []
         self.while_parsing: list[str] = []
@@ -68,6 +70,7 @@ class FakeTensorRT:
         self.loaded: list[bytes] = []
         self.batch = (1, 4, 8)
         self.captures = True
+        self.room: int | None = None  # so many allocations leave no room for a context
 
     def Builder(self, logger: Any) -> Any:  # noqa: N802
         return Builder(self, logger)
@@ -159,7 +162,9 @@ class CudaEngine:
     num_io_tensors = 2
 
     def __init__(self, trt: FakeTensorRT) -> None:
-        self.trt, self.contexts = trt, 0
+        self.trt = trt
+        if tuple(map(int, trt.__version__.split(".")[:2])) >= (10, 1):
+            self.device_memory_size_v2 = 1000
 
     def get_tensor_name(self, index: int) -> str:
         return ("optical", "prediction")[index]
@@ -177,9 +182,11 @@ class CudaEngine:
     def get_tensor_profile_shape(self, _: str, __: int) -> list[tuple[int, ...]]:
         return [(size, 3, 2) for size in self.trt.batch]
 
-    def create_execution_context(self) -> Any:
-        self.contexts += 1
-        return Context(self.trt)
+    def create_execution_context(self, strategy: Any = None) -> Any:
+        if self.trt.room is not None and self.trt.cuda.alive() >= self.trt.room:
+            return None
+        self.trt.contexts.append(Context(self.trt, strategy))
+        return self.trt.contexts[-1]
 
     def create_engine_inspector(self) -> Any:
         layers = [
@@ -190,8 +197,17 @@ class CudaEngine:
 
 
 class Context:
-    def __init__(self, trt: FakeTensorRT) -> None:
-        self.trt, self.addresses, self.shape = trt, {}, ()
+    def __init__(self, trt: FakeTensorRT, strategy: Any) -> None:
+        self.trt, self.strategy, self.addresses, self.shape = trt, strategy, {}, ()
+        self.memory: tuple[int, int] | None = None
+        self.profile: int | None = None
+
+    def set_device_memory(self, address: int, size: int) -> None:
+        self.memory = address, size
+
+    def set_optimization_profile_async(self, index: int, _: int) -> bool:
+        self.profile = index
+        return True
 
     def set_input_shape(self, _: str, shape: tuple[int, ...]) -> bool:
         self.shape = shape
@@ -240,6 +256,9 @@ class FakeCuda:
             return (0,) if found is None else (0, found)
 
         return call
+
+    def alive(self) -> int:
+        return len(self.live)
 
     def do(self, work: Any) -> None:
         if self.capturing is None:

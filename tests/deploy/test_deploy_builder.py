@@ -336,7 +336,8 @@ def test_the_accelerator_is_refused_with_the_reason(monkeypatch, board, version,
 def test_layers_that_leave_the_accelerator_are_named_one_by_one(tmp_path, trt, monkeypatch):
     on_board(monkeypatch, "jetson-agx-orin")
     told = []
-    result = build(saved(tempcnn("float"), tmp_path), Options("fp16", dla=1), backend="tensorrt", notify=told.append)
+    graph, options = saved(tempcnn("float"), tmp_path), Options("fp16", (8, 8, 8), dla=1)
+    result = build(graph, options, backend="tensorrt", notify=told.append)
     assert result.on_gpu == ("scale", "weight", "head", "units")
     assert told == [f"not on DLA 1 but on the GPU: {name}" for name in result.on_gpu]
     config = trt.configs[0]
@@ -344,7 +345,13 @@ def test_layers_that_leave_the_accelerator_are_named_one_by_one(tmp_path, trt, m
     assert "GPU_FALLBACK" in config.flags
     trt.on_dla, trt.plans = set(), [b"a plan"]
     with pytest.raises(FitError, match="cannot run any of the 6 layers"):
-        build(saved(tempcnn("float"), tmp_path), Options("fp16", dla=1), backend="tensorrt")
+        build(graph, options, backend="tensorrt")
+
+
+def test_the_accelerator_takes_one_batch_size(tmp_path, trt, monkeypatch):
+    on_board(monkeypatch, "jetson-agx-orin")
+    with pytest.raises(InputError, match="DLA 0 takes one batch size, not 1 to 256: give --min-batch N --max-batch N"):
+        build(saved(tempcnn("float"), tmp_path), Options("fp16", dla=0), backend="tensorrt")
 
 
 @needs_builder

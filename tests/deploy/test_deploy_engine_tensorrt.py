@@ -88,6 +88,52 @@ def test_a_batch_size_is_prepared_once_and_then_costs_a_launch_and_a_wait(trt: F
     assert "cudaMalloc" in trt.cuda.calls
 
 
+def test_any_mix_of_batch_sizes_soon_needs_nothing_new(trt: FakeTensorRT, graph: Path) -> None:
+    """As the server scenario asks for them: slots are the powers of two, and the batch that the plan is tuned for."""
+    trt.batch = (1, 24, 100)
+    engine = open_engine(graph, backend="tensorrt")
+    for n in range(1, 101):
+        x = samples(n)
+        np.testing.assert_allclose(engine.run({"optical": x})["prediction"][:, 0], x.sum(axis=(1, 2)), rtol=1e-5)
+    assert sorted(context.shape[0] for context in trt.contexts) == [1, 2, 4, 8, 16, 24, 32, 64, 100]
+    trt.cuda.calls.clear()
+    for n in (99, 3, 50, 17):
+        engine.run({"optical": samples(n)})
+    assert set(trt.cuda.calls) == {"cudaGraphLaunch", "cudaStreamSynchronize"}
+
+
+def test_contexts_share_one_scratch_memory_where_tensorrt_says_how_much(trt: FakeTensorRT, engine: Engine) -> None:
+    for n in (1, 8):
+        engine.run({"optical": samples(n)})
+    assert {context.strategy.name for context in trt.contexts} == {"USER_MANAGED"}
+    (shared,) = {context.memory for context in trt.contexts}
+    assert shared[1] == 1000
+    assert shared[0] in trt.cuda.live
+    engine.close()
+    assert trt.cuda.live == {}
+
+
+def test_on_tensorrt_8_each_context_has_its_own_memory_and_is_given_its_profile(trt: FakeTensorRT, graph: Path) -> None:
+    trt.__version__ = "8.6.2"
+    engine = open_engine(graph, backend="tensorrt")
+    for n in (1, 8):
+        engine.run({"optical": samples(n)})
+    assert [(context.strategy, context.memory, context.profile) for context in trt.contexts] == [(None, None, 0)] * 2
+
+
+def test_a_context_that_finds_no_room_takes_that_of_the_slot_used_longest_ago(
+    trt: FakeTensorRT, engine: Engine
+) -> None:
+    engine.run({"optical": samples(1)})
+    trt.room = trt.cuda.alive()
+    x = samples(8)
+    np.testing.assert_allclose(engine.run({"optical": x})["prediction"][:, 0], x.sum(axis=(1, 2)), rtol=1e-5)
+    assert [context.shape[0] for context in trt.contexts] == [1, 8]
+    trt.room = 0
+    with pytest.raises(FitError, match="no room for an execution context of batch 1"):
+        engine.run({"optical": samples(1)})
+
+
 def test_parts_are_the_times_between_four_events_and_need_no_more_memory(trt: FakeTensorRT, engine: Engine) -> None:
     x = samples(2)
     engine.run({"optical": x})
@@ -106,11 +152,11 @@ def test_parts_are_the_times_between_four_events_and_need_no_more_memory(trt: Fa
 def test_the_batch_size_used_longest_ago_makes_room_and_closing_frees_everything(
     trt: FakeTensorRT, graph: Path
 ) -> None:
-    trt.batch = (1, 4, 64)
+    trt.batch = (1, 4, 2**14)
     engine = open_engine(graph, backend="tensorrt")
-    for n in range(1, SLOTS + 3):
-        engine.run({"optical": samples(n)})
-        assert len(trt.cuda.live) <= SLOTS * 4  # two tensors, host and device
+    for power in range(SLOTS + 2):
+        engine.run({"optical": samples(2**power)})
+        assert len(trt.cuda.live) <= SLOTS * 4 + 1  # two tensors, host and device; the scratch memory
     engine.run_in_parts({"optical": samples(5)})
     engine.close()
     assert trt.cuda.live == {}
@@ -130,11 +176,10 @@ def test_a_plan_that_cannot_be_captured_runs_call_by_call_and_says_so(trt: FakeT
 
 def test_a_gpu_without_room_is_a_fit_error_and_leaks_nothing(trt: FakeTensorRT, engine: Engine) -> None:
     engine.run({"optical": samples(1)})
-    before = len(trt.cuda.live)
     trt.cuda.fail = "cudaMalloc"
     with pytest.raises(FitError, match="cudaMalloc: out of memory"):
         engine.run({"optical": samples(2)})
-    assert len(trt.cuda.live) == before
+    assert len(trt.cuda.live) == 1, "the scratch memory"
 
 
 def test_describe_says_which_builder_made_the_plan(engine: Engine, graph: Path) -> None:
@@ -168,7 +213,7 @@ def test_without_cuda_python_the_line_that_installs_it_is_given(
     monkeypatch.setitem(sys.modules, "tensorrt", FakeTensorRT())  # type: ignore[arg-type]
     for name in cuda_module.MODULES:
         monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
-    with pytest.raises(BackendMissing, match="pip install 'cuda-python<13' for JetPack 6") as caught:
+    with pytest.raises(BackendMissing, match=r"pip install 'cuda-python>=12\.6,<12\.7' for JetPack 6") as caught:
         open_engine(graph, backend="tensorrt")
     assert caught.value.exit_code == 5
 

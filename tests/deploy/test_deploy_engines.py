@@ -14,7 +14,7 @@ from fake_tensorrt import OUT_OF_MEMORY, FakeCuda, FakeTensorRT
 from edge import engines
 from edge.benchmarks.latency import Times
 from edge.cli import main
-from edge.deploy import choice, plan
+from edge.deploy import choice, cuda, plan
 from edge.deploy.bundle import Bundle
 from edge.deploy.choice import graph_to_run
 from edge.deploy.engine import open_engine
@@ -42,6 +42,7 @@ def board(monkeypatch, tiny_bundle: Bundle):
     fake.cuda = FakeCuda()
     fake.times, fake.wrong = {"fp32": 3.0, "fp16": 2.0, "int8": 1.0}, dict.fromkeys(("fp32", "fp16", "int8"), 0.0)
     monkeypatch.setitem(sys.modules, "tensorrt", fake)
+    monkeypatch.setattr(cuda, "_runtime", lambda: fake.cuda)
     for module in (engines, plan):
         monkeypatch.setattr(module, "gpu_here", lambda: ("Orin", "8.7"))
 
@@ -185,6 +186,19 @@ def test_without_any_tensorrt_the_line_that_installs_it_is_given(tiny_bundle, mo
     result = edge(tiny_bundle.folder)
     assert result.exit_code == 5
     assert "on Jetson it comes with JetPack: sudo apt-get install -y python3-libnvinfer" in result.stderr
+
+
+def test_a_board_without_cuda_says_why_and_builds_nothing(board, tiny_bundle, monkeypatch):
+    monkeypatch.setattr(cuda, "_runtime", lambda: FakeCuda(devices=0))
+    result = edge(tiny_bundle.folder)
+    assert (result.exit_code, "no NVIDIA GPU that CUDA can use" in result.stderr) == (4, True)
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "tensorrt", FakeTensorRT())
+    for name in cuda.MODULES:
+        monkeypatch.setitem(sys.modules, name, None)
+    result = edge(tiny_bundle.folder)
+    assert (result.exit_code, "cuda-python" in result.stderr) == (5, True)
+    assert board.configs == []
 
 
 def test_the_command_says_all_that_it_did(board, tiny_bundle):

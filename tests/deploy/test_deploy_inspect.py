@@ -49,7 +49,7 @@ def test_the_facts_are_json_and_count_every_node(tiny_bundle: Bundle) -> None:
 def test_without_onnx_the_bundle_is_still_described(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     facts = inspect(tiny_bundle)
-    assert "pip install 'edge-colearn[compress]'" in facts["note"]
+    assert "pip install 'onnx>=1.19'" in facts["note"]
     assert "layers" not in facts["graphs"]["fp32"]
     text = as_text(facts)
     assert "B04 [reflectance x 10000], ndvi" in text

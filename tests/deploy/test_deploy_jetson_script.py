@@ -66,8 +66,9 @@ class Board:
             more="Provides-Extra: cpu\nRequires-Dist: onnxruntime ; extra == 'cpu'\n",
         )  # fmt: skip
         wheel(self.wheels, "onnxruntime", "1.30")
-        for version in ("12.9.10", "13.4.4", "14.0"):
+        for version in ("12.6.2", "12.9.10", "13.0.3", "13.4.4"):
             wheel(self.wheels, "cuda_python", version)
+        wheel(self.wheels, "onnx", "1.20")
         # The prefix of a Python is where its library is: a copy of the binary and links make a system of our own.
         library = folder / "usr" / "lib" / system.name
         self.packages = library / "dist-packages"
@@ -82,7 +83,9 @@ class Board:
             self.install_tensorrt()
         found = subprocess.run([self.python, "-c", "import sys; print(*sys.version_info[:2])"],
                                capture_output=True, text=True, check=True)  # fmt: skip
-        self.cuda = "12.9.10" if found.stdout.split() < ["3", "12"] else "13.4.4"
+        self.version = ".".join(found.stdout.split())
+        new = tuple(map(int, found.stdout.split())) >= (3, 12)
+        self.tensorrt = {"cuda_python-13.0.3", "onnx-1.20"} if new else {"cuda_python-12.6.2"}
 
     def install_tensorrt(self) -> None:
         """As python3-libnvinfer does."""
@@ -92,8 +95,8 @@ class Board:
     def carry_wheels(self) -> None:
         """As `edge pack --wheels` does: one cuda-python, and pip."""
         (self.pack / "wheels").mkdir()
-        kept = [path for path in self.wheels.glob("*.whl") if "cuda_python" not in path.name]
-        kept += self.wheels.glob(f"cuda_python-{self.cuda}-*")
+        kept = [path for path in self.wheels.glob("*.whl") if not path.name.startswith(("cuda_python", "onnx-"))]
+        kept += [path for name in self.tensorrt for path in self.wheels.glob(f"{name}-*")]
         for path in (*kept, pip_wheel()):
             shutil.copy(path, self.pack / "wheels")
 
@@ -125,7 +128,7 @@ def folder(tmp_path: Path) -> Path:
 ORDER = [
     "doctor", "doctor --json", "verify bundle", "verify bundle --json",
     "bench bundle --seconds 2 --out results/report.json --html results/report.html",
-    "engine bundle --seconds 2 --out results/engine.json", "verify bundle --backend tensorrt",
+    "engine bundle --seconds 2 --out results/engine.json",
 ]  # fmt: skip
 
 
@@ -141,7 +144,7 @@ def test_with_jetpacks_tensorrt_cuda_python_is_installed_and_engines_built_and_n
         board.carry_wheels()
     done = board.run("--seconds", "2")
     assert done.returncode == 0, done.stderr
-    assert board.installed() == {"edge_colearn-9.9", "onnxruntime-1.30", f"cuda_python-{board.cuda}"}
+    assert board.installed() == {"edge_colearn-9.9", "onnxruntime-1.30"} | board.tensorrt
     assert board.calls() == [(words, True) for words in ORDER]
     results = sorted(path.name for path in (board.pack / "results").iterdir())
     assert results == ["doctor.json", "engine.json", "report.html", "report.json", "verify.json"]
@@ -161,8 +164,28 @@ def test_tensorrt_that_comes_later_brings_cuda_python_and_engines(folder: Path) 
     board.install_tensorrt()
     done = board.run("--seconds", "2")
     assert (done.returncode, "installing" in done.stderr) == (0, True)
-    assert f"cuda_python-{board.cuda}" in board.installed()
+    assert board.tensorrt <= board.installed()
     assert board.calls() == [(words, True) for words in ORDER]
+
+
+@pytest.mark.slow
+def test_what_is_installed_survives_a_pack_that_cannot_be(folder: Path) -> None:
+    board = Board(folder, tensorrt=False)
+    board.carry_wheels()
+    assert board.run().returncode == 0
+    installed = board.installed()
+    (board.pack / "PACK.json").write_text('{"python": "3.99"}')
+    done = board.run()
+    assert done.returncode == 4
+    assert f"wheels are for Python 3.99, this is {board.version}: edge pack BUNDLE --wheels --python" in done.stderr
+    (board.pack / "PACK.json").write_text(json.dumps({"python": board.version}))
+    for place in (board.pack / "wheels", board.wheels):
+        next(place.glob("onnxruntime-*")).unlink()
+    done = board.run()
+    assert (done.returncode, "what was there before is as it was" in done.stderr) == (5, True), done.stderr
+    assert board.installed() == installed
+    assert (board.home / "venv" / "bin" / "edge").is_file()
+    assert not (board.home / "venv.old").exists()
 
 
 def test_without_pip_and_wheels_the_line_that_installs_pip_is_named(folder: Path) -> None:

@@ -91,14 +91,23 @@ def test_the_script_refuses_a_word_that_it_does_not_know(bundle: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_wheels_for_jetpack_6_are_all_that_pip_asks_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("python", "there", "absent"),
+    [
+        ("3.10", {"cuda_python"}, {"cuda_bindings", "onnx"}),  # JetPack 6: 12.6 is one wheel
+        ("3.12", {"cuda_python", "cuda_bindings", "onnx"}, set()),  # JetPack 7
+    ],
+)
+def test_wheels_for_a_jetpack_are_all_that_pip_asks_for(
+    tmp_path: Path, python: str, there: set[str], absent: set[str]
+) -> None:
     try:
-        wheels = collect_wheels(tmp_path, Device())
+        wheels = collect_wheels(tmp_path, Device(python))
     except InputError as error:
         pytest.skip(f"no network: {error.message}")
     names = {path.name.partition("-")[0] for path in wheels}
-    assert {"edge_colearn", "numpy", "click", "onnxruntime", "pip", "cuda_python", "cuda_bindings"} <= names
-    assert {"torch", "nncf", "onnx"}.isdisjoint(names)
+    assert {"edge_colearn", "numpy", "click", "onnxruntime", "pip"} | there <= names
+    assert ({"torch", "nncf"} | absent).isdisjoint(names)
     tags = [path.stem.split("-")[-2:] for path in wheels]
     assert all(platform == "any" or "aarch64" in platform for _, platform in tags)
-    assert all(abi in ("none", "abi3", "cp310") for abi, _ in tags)
+    assert all(abi in ("none", "abi3", f"cp{python.replace('.', '')}") for abi, _ in tags)

@@ -14,7 +14,7 @@ VERSIONS = ("10.3", "10.16", "11.4")
 FILES = [
     Path(__file__).parents[2] / "deploy" / f"{name}.py"
     for name in (
-        "builder_tensorrt", "dla", "engine_tensorrt", "progress", "slot", "tensorrt_api", "timing_cache",
+        "builder_tensorrt", "contexts", "dla", "engine_tensorrt", "progress", "slot", "tensorrt_api", "timing_cache",
     )
 ]  # fmt: skip
 # What a variable of this name is in our files.
@@ -22,6 +22,7 @@ CLASSES = {
     "builder": "Builder", "network": "INetworkDefinition", "parser": "OnnxParser", "config": "IBuilderConfig",
     "profile": "IOptimizationProfile", "tensor": "ITensor", "layer": "ILayer", "cache": "ITimingCache",
     "_runtime": "Runtime", "_engine": "ICudaEngine", "engine": "ICudaEngine", "_context": "IExecutionContext",
+    "context": "IExecutionContext", "runtime": "IRuntimeConfig",
     "inspector": "EngineInspector", "error": "ParserError",
 }  # fmt: skip
 # Used where the version has them: weakly typed networks and TensorRT before 10 have all; TensorRT-RTX its GPUs.
@@ -30,8 +31,12 @@ BEFORE_11 = {
     "ILayer.set_output_type", "NetworkDefinitionCreationFlag.EXPLICIT_BATCH", "PreviewFeature.PROFILE_SHARING_0806",
 }  # fmt: skip
 RTX_ONLY = {
-    "ComputeCapability", "IBuilderConfig.num_compute_capabilities", "IBuilderConfig.set_compute_capability",
+    "BuilderFlag.REQUIRE_USER_ALLOCATION", "ComputeCapability", "DynamicShapesKernelSpecializationStrategy",
+    "DynamicShapesKernelSpecializationStrategy.EAGER", "IBuilderConfig.num_compute_capabilities",
+    "IBuilderConfig.set_compute_capability", "IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy",
 }  # fmt: skip
+# Used with TensorRT-RTX alone, and there in newer versions of the other, too.
+WITH_RTX = {"ICudaEngine.create_runtime_config", "IRuntimeConfig.set_execution_context_allocation_strategy"}
 OURS = {
     "error.message",
     "engine.close",
@@ -92,7 +97,7 @@ def test_names_are_found_in_our_files():
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_name_is_there_in_each_version_that_uses_it(lists, version):
-    allowed = RTX_ONLY | (BEFORE_11 if version.startswith("11") else set())
+    allowed = RTX_ONLY | WITH_RTX | (BEFORE_11 if version.startswith("11") else set())
     missing = {name: file for name, file in used().items() if not has(lists[version], name) and name not in allowed}
     assert missing == {}
 
@@ -102,4 +107,10 @@ def test_names_of_the_old_branch_are_gone_in_11_and_there_before(lists):
     for name in BEFORE_11:
         assert [has(lists[version], name) for version in VERSIONS] == [True, True, False], name
     assert not [name for name in RTX_ONLY if any(has(names, name) for names in lists.values())]
-    assert set(used()) >= BEFORE_11 | RTX_ONLY
+    assert set(used()) >= BEFORE_11 | RTX_ONLY | WITH_RTX
+
+
+def test_what_only_tensorrt_rtx_has_is_there():
+    rtx = pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed")
+    names = {name: dir(getattr(rtx, name)) for name in dir(rtx) if not name.startswith("_")}
+    assert not [name for name in RTX_ONLY | WITH_RTX if not has(names, name)]

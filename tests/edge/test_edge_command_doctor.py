@@ -92,11 +92,21 @@ def test_a_bare_jetpack_is_told_what_to_install(tmp_path: Path, monkeypatch: pyt
     assert {entry["package"]: entry["install"] for entry in facts["missing"]} == {
         "onnxruntime": "pip install 'edge-colearn[cpu]'",
         "tensorrt": line,
-        "cuda-python": "pip install 'cuda-python>=13,<14'",
+        "cuda-python": "pip install 'cuda-python>=13.0,<13.1'",
         "jsonschema": "pip install 'edge-colearn[card]'",
     }
     assert check(facts, "clocks locked")["fix"] == "sudo jetson_clocks"
     assert "better   clocks locked (latency is steadier with locked clocks): sudo jetson_clocks" in as_text(facts)
+
+
+@pytest.mark.parametrize(("version", "lacks"), [("10.16.2", set()), ("11.4.1", {"onnx"})])
+def test_on_a_board_onnx_is_missed_where_tensorrt_wants_fp16_in_the_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, lacks: set[str]
+) -> None:
+    ready = {"tensorrt": version, "cuda-python": "13.0.3", "jsonschema": "4.26.0"}
+    installed(monkeypatch, numpy="2.0.0", onnxruntime="1.24.0", **ready)
+    missing = {entry["package"]: entry["install"] for entry in examine(build(tmp_path, "thor"))["missing"]}
+    assert missing == dict.fromkeys(lacks, "pip install 'onnx>=1.19'")
 
 
 def test_a_virtual_environment_that_hides_tensorrt_is_explained(
