@@ -12,8 +12,10 @@ import numpy.typing as npt
 
 from edge.deploy.bundle import Bundle
 from edge.deploy.onnx_graph import MOVES_DATA, PAIR, WEIGHTED, Graph, attribute, load_graph
+from edge.deploy.samples_csv import csv_columns, some_columns
 from edge.deploy.sparsity import GROUP, PATTERN, broken_groups, rows_of
 from edge.errors import BackendMissing
+from edge.sensors import Modality
 
 
 def inspect(bundle: Bundle) -> dict[str, Any]:
@@ -129,8 +131,9 @@ def as_text(facts: dict[str, Any]) -> str:
     axes = " x ".join(f"{size} {axis}" for size, axis in zip(modality["shape"], modality["dims"], strict=True))
     lines = [
         f"bundle     {facts['bundle']}  ({facts['schema']}, {facts['created']})",
-        f"input      {modality['name']}: float32, batch x {axes}, NaN = missing",
+        f"input      {modality['name']}: float32, batch x {axes}, NaN = missing{_nodata(modality)}",
         f"bands      {', '.join(band['name'] + _unit(band['unit']) for band in modality['bands'])}",
+        *_columns(Modality.from_json(modality["name"], modality)),
         f"output     prediction: {task['kind']} {task['name']}{_unit(task['unit'])} {', '.join(task['classes'])}",
         f"training   {', '.join(f'{key} {_short(value)}' for key, value in facts['training'].items() if value)}",
         f"gates      {'FAILED: ' + ', '.join(facts['failed_gates']) if facts['failed_gates'] else 'none failed'}",
@@ -145,6 +148,20 @@ def as_text(facts: dict[str, Any]) -> str:
     if facts["note"]:
         lines += ["", facts["note"]]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _nodata(modality: dict[str, Any]) -> str:
+    return f", in files {modality['nodata']:g}, too" if "nodata" in modality else ""
+
+
+def _columns(modality: Modality) -> list[str]:
+    """What a table of samples must have, where a table can hold them."""
+    if modality.kind == "image":
+        return []
+    names = [some_columns(csv_columns(modality))]
+    if modality.columns:
+        names.append(some_columns(list(modality.columns)))
+    return [f"CSV        {' or '.join(dict.fromkeys(names))}"]
 
 
 def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[str]:

@@ -3,9 +3,11 @@
     FILE.npy   (n, *shape of the modality) or one sample; numbers
     FILE.npz   the array named after the modality, or the only array; the same shapes
     FILE.csv   a header, one sample per row, see edge.deploy.samples_csv
-    FOLDER     .npy and .npz files, in the order of their names; the column `file` says where a row comes from
+    FILE.tif   GeoTIFF or PNG (with the extra `raster`): one sample of an image; see edge.deploy.raster
+    FOLDER     files of these kinds but tables, in the order of their names; the column `file` says where a row is from
 
-Values are what the sensor gives, NaN = missing. Integers and other floats are converted to float32; nothing is scaled.
+Values are what the sensor gives. Missing are NaN and the modality's `nodata`, if it was imported with one. Integers and
+other floats are converted to float32; only what a GeoTIFF says of its own scale and missing values is applied.
 """
 
 import zipfile
@@ -17,6 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from edge.deploy.raster import RASTERS, mark_missing, read_raster
 from edge.errors import InputError
 from edge.sensors import Modality
 
@@ -38,19 +41,19 @@ def read_samples(source: Path, modality: Modality, batch: int) -> Iterator[Sampl
         return _gathered(_folder(source, modality, batch), batch)
     if not source.is_file():
         raise InputError(f"{source} does not exist; give a .npz, .npy or .csv file or a folder")
-    if source.suffix in _ARRAYS:
-        return _ARRAYS[source.suffix](source, modality, batch)
+    if source.suffix in _FILES:
+        return _FILES[source.suffix](source, modality, batch)
     if source.suffix == ".csv":
         from edge.deploy.samples_csv import read_csv
 
         return read_csv(source, modality, batch)
-    raise InputError(f"{source}: the ending {source.suffix!r} is not known; use .npz, .npy, .csv or a folder")
+    raise InputError(f"{source}: the ending {source.suffix!r} is not known; use .npz, .npy, .csv, .tif or a folder")
 
 
 def source_size(source: Path) -> int:
     """Bytes that reading `source` will take, for a progress bar."""
     if source.is_dir():
-        return sum(path.stat().st_size for path in source.iterdir() if path.suffix in _ARRAYS)
+        return sum(path.stat().st_size for path in source.iterdir() if path.suffix in _FILES)
     return source.stat().st_size
 
 
@@ -64,7 +67,7 @@ def _npy(path: Path, modality: Modality, batch: int) -> Iterator[Samples]:
     array = array.reshape(samples, *modality.shape)
     for start in range(0, samples, batch):
         part = array[start : start + batch]
-        yield Samples(np.ascontiguousarray(part, dtype=np.float32), {}, part.nbytes)
+        yield Samples(_values(part, modality), {}, part.nbytes)
 
 
 def _npz(path: Path, modality: Modality, batch: int) -> Iterator[Samples]:
@@ -97,19 +100,32 @@ def _rows(file: IO[bytes], path: Path, modality: Modality, batch: int, packed: f
         if len(data) < size:
             raise EOFError(f"{size - len(data)} bytes are missing")
         values = np.frombuffer(data, dtype).reshape(-1, *modality.shape)
-        yield Samples(np.ascontiguousarray(values, dtype=np.float32), {}, int(size * packed))
+        yield Samples(_values(values, modality), {}, int(size * packed))
+
+
+def _values(part: np.ndarray, modality: Modality) -> np.ndarray:
+    """As float32, with NaN for the modality's nodata value."""
+    if modality.nodata is None:
+        return np.ascontiguousarray(part, dtype=np.float32)
+    return np.ascontiguousarray(mark_missing(part, modality.nodata))
+
+
+def _raster(path: Path, modality: Modality, _: int) -> Iterator[Samples]:
+    values, _names = read_raster(path, modality.nodata)
+    samples = _count(path, values.shape, values.dtype, modality)
+    yield Samples(values.reshape(samples, *modality.shape), {}, path.stat().st_size)
 
 
 def _folder(folder: Path, modality: Modality, batch: int) -> Iterator[Samples]:
-    files = sorted(path for path in folder.iterdir() if path.suffix in _ARRAYS and not path.name.startswith("."))
+    files = sorted(path for path in folder.iterdir() if path.suffix in _FILES and not path.name.startswith("."))
     if not files:
-        raise InputError(f"the folder {folder} holds no .npy or .npz file")
+        raise InputError(f"the folder {folder} holds no .npy, .npz, .tif or .png file")
     for path in files:
-        for part in _ARRAYS[path.suffix](path, modality, batch):
+        for part in _FILES[path.suffix](path, modality, batch):
             yield Samples(part.values, {"file": [path.name] * len(part.values)}, part.size)
 
 
-_ARRAYS = {".npy": _npy, ".npz": _npz}
+_FILES = {".npy": _npy, ".npz": _npz, **dict.fromkeys(RASTERS, _raster)}
 
 
 def _gathered(parts: Iterator[Samples], batch: int) -> Iterator[Samples]:

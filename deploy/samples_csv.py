@@ -1,6 +1,7 @@
 """Samples from a CSV: a header, then one sample per row; an empty cell is a missing value; other columns are kept.
 
-A band of a series has a column for each step, see `csv_columns`. Where pyarrow is installed (extra `table`) it reads
+A band of a series has a column for each step, see `csv_columns`; a table like the one that the training data came from
+will do as well. Where pyarrow is installed (extra `table`) it reads
 the file, because it is several times as fast and lets the engine run meanwhile; what it does not take, and every file
 where it is not installed, is read cell by cell, which finds what is wrong and where.
 """
@@ -14,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from edge.deploy.raster import mark_missing
 from edge.deploy.samples import Samples
 from edge.errors import InputError
-from edge.sensors import Modality
+from edge.sensors import MISSING, Modality
 
 _BLOCK = 2**19  # bytes that pyarrow reads at once: a batch or two, so that the engine seldom waits for the next
 
@@ -31,12 +33,19 @@ def csv_columns(modality: Modality) -> list[str]:
     raise InputError(f"a table cannot hold images, and {modality.name!r} is one; give .npy, .npz or a folder")
 
 
+def _wanted(header: list[str], modality: Modality) -> list[str]:
+    """The columns to read: of those that `csv_columns` names and those of the import, the ones that are there."""
+    ours = csv_columns(modality)
+    return list(modality.columns) if modality.columns and not set(ours) <= set(header) else ours
+
+
 def read_csv(path: Path, modality: Modality, batch: int) -> Iterator[Samples]:
     """Stream the samples of `path` in pieces of `batch`. InputError names the line and the column that do not fit."""
-    wanted = csv_columns(modality)
+    header = _header(path)
+    wanted = _wanted(header, modality)
     done = 0
     try:
-        for part in _by_arrow(path, wanted, modality, batch):
+        for part in _by_arrow(path, header, wanted, modality, batch):
             yield part
             done += len(part.values)
     except _NotPlain:
@@ -47,14 +56,13 @@ class _NotPlain(Exception):
     """pyarrow is not installed, or does not read this file."""
 
 
-def _by_arrow(path: Path, wanted: list[str], modality: Modality, batch: int) -> Iterator[Samples]:
+def _by_arrow(path: Path, header: list[str], wanted: list[str], modality: Modality, batch: int) -> Iterator[Samples]:
     """The samples through pyarrow; _NotPlain at the first block that it does not take."""
     try:
         import pyarrow as arrow
         from pyarrow import csv as arrow_csv
     except ImportError:
         raise _NotPlain from None
-    header = _header(path)
     _, kept = _places(path, header, wanted)
     if len(header) == 1:  # a blank line would be a missing value
         raise _NotPlain
@@ -65,7 +73,7 @@ def _by_arrow(path: Path, wanted: list[str], modality: Modality, batch: int) -> 
                 file,
                 read_options=arrow_csv.ReadOptions(block_size=_BLOCK, use_threads=False),
                 parse_options=arrow_csv.ParseOptions(ignore_empty_lines=False, newlines_in_values=True),
-                convert_options=arrow_csv.ConvertOptions(column_types=types, null_values=[""]),
+                convert_options=arrow_csv.ConvertOptions(column_types=types, null_values=MISSING),
             )
             read, rest = 0, arrow.table({name: arrow.array([], kind) for name, kind in types.items()})
             for block in reader:
@@ -91,7 +99,7 @@ def _pieces(
     for row in np.flatnonzero(np.isnan(values).all(axis=1)):
         if not any(texts[row] for texts in extras.values()):  # a blank line, perhaps
             raise _NotPlain
-    values = values.reshape(-1, *modality.shape)
+    values = mark_missing(values.reshape(-1, *modality.shape), modality.nodata)
     for start in range(0, len(values), batch):
         rows = slice(start, start + batch)
         part = values[rows]
@@ -123,10 +131,10 @@ def _cell_by_cell(path: Path, wanted: list[str], modality: Modality, batch: int,
                 if count >= skip:
                     rows.append(row)
                 if len(rows) == batch:
-                    yield _table(path, rows, places, kept, modality, line)
+                    yield _table(path, rows, wanted, places, kept, modality, line)
                     rows = []
             if rows:
-                yield _table(path, rows, places, kept, modality, line)
+                yield _table(path, rows, wanted, places, kept, modality, line)
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path}, after line {line}: {error}") from None
 
@@ -134,33 +142,41 @@ def _cell_by_cell(path: Path, wanted: list[str], modality: Modality, batch: int,
 def _places(path: Path, header: list[str], wanted: list[str]) -> tuple[list[int], dict[str, int]]:
     """Where the wanted columns and the others stand."""
     if not header:
-        raise InputError(f"{path} is empty; its first line must name the columns {_some(wanted)}")
+        raise InputError(f"{path} is empty; its first line must name the columns {some_columns(wanted)}")
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise InputError(f"{path}: the column {twice!r} is there twice")
     missing = [name for name in wanted if name not in header]
     if missing:
         raise InputError(
-            f"{path} lacks {len(missing)} of the {len(wanted)} columns that the bundle needs: {_some(missing)}"
+            f"{path} lacks {len(missing)} of the {len(wanted)} columns that the bundle needs: {some_columns(missing)}"
         )
     others = set(header) - set(wanted)
     return [header.index(name) for name in wanted], {name: place for place, name in enumerate(header) if name in others}
 
 
-def _some(names: list[str]) -> str:
+def some_columns(names: list[str]) -> str:
+    """Names for a message: the first six, and the last of many."""
     return ", ".join(names[:6]) + (f" ... {names[-1]}" if len(names) > 6 else "")
 
 
 def _table(
-    path: Path, rows: list[list[str]], places: list[int], kept: dict[str, int], modality: Modality, line: int
+    path: Path,
+    rows: list[list[str]],
+    names: list[str],
+    places: list[int],
+    kept: dict[str, int],
+    modality: Modality,
+    line: int,
 ) -> Samples:
     """Rows of text as numbers; `line` is the last of them."""
-    cells = [[row[place] or "nan" for place in places] for row in rows]
+    cells = [["nan" if row[place] in MISSING else row[place] for place in places] for row in rows]
     try:
         values = np.array(cells, dtype=np.float32).reshape(-1, *modality.shape)
     except ValueError:
-        raise InputError(_not_a_number(path, cells, csv_columns(modality), line)) from None
+        raise InputError(_not_a_number(path, cells, names, line)) from None
     size = sum(map(len, rows)) + sum(map(len, itertools.chain.from_iterable(rows)))  # with the commas
+    values = mark_missing(values, modality.nodata)
     return Samples(values, {name: list(map(itemgetter(place), rows)) for name, place in kept.items()}, size)
 
 

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.deploy.raster import RASTERS, mark_missing, read_raster
 from edge.errors import InputError
 from edge.files import inside
-from edge.train.import_table import mark_missing, read_table
+from edge.train.import_table import read_table
 from edge.train.layout import Layout, describe_modality, nearest, read_labels, write_imported
 from edge.train.paired import PairedSet
-from edge.train.raw_files import open_image
 
-RASTERS = (".tif", ".tiff", ".png")
 ENDINGS = (*RASTERS, ".npy")
 
 
@@ -98,7 +97,7 @@ def import_folders(
         files = _match(name, inside(root, entry.get("folder", name)), names, say)
         first = read_sample(next(file for file in files if file is not None), layout.nodata)
         arrays[name] = Folder(files, (len(names), *first.values.shape), layout.nodata, tick)
-        modalities[name] = describe_modality(name, entry, first.values.shape, first.bands)
+        modalities[name] = describe_modality(name, entry, first.values.shape, first.bands, nodata=layout.nodata)
     return write_imported(folder, layout, labels, modalities, arrays, {"folder": root.resolve().name})
 
 
@@ -131,9 +130,9 @@ def _data_files(folder: Path) -> list[Path]:
 
 
 def read_sample(file: Path, nodata: float | None) -> Sample:
-    """One file. Missing: `nodata`, and in a raster what its own nodata value marks."""
+    """One file. Missing: `nodata`, and what a raster says of itself."""
     if file.suffix.lower() in RASTERS:
-        return _read_raster(file, nodata)
+        return Sample(*read_raster(file, nodata))
     try:
         values = np.load(file, allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -141,15 +140,3 @@ def read_sample(file: Path, nodata: float | None) -> Sample:
     if values.dtype.kind not in "biuf":
         raise InputError(f"{file} holds {values.dtype}, expected numbers")
     return Sample(mark_missing(values, nodata), ())
-
-
-def _read_raster(file: Path, nodata: float | None) -> Sample:
-    with open_image(file, str(file)) as raster:
-        values = raster.read()  # (bands, y, x)
-        own = raster.nodatavals
-        bands = tuple(raster.descriptions)
-    result = mark_missing(values, nodata)
-    for band, value in enumerate(own):
-        if value is not None:
-            result[band][values[band] == value] = np.nan
-    return Sample(result, bands if all(bands) else ())

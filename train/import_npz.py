@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.deploy.raster import mark_missing
 from edge.errors import InputError
-from edge.train.import_table import mark_missing
 from edge.train.layout import Layout, describe_modality, nearest, read_labels, write_imported
 from edge.train.paired import PairedSet
 
@@ -36,7 +36,10 @@ def import_npz(file: Path, layout: Layout, folder: Path) -> PairedSet:
                 f"{file}: array {name!r} is {value.dtype} {value.shape}, expected numbers (samples, ...); let the "
                 "layout name the arrays that are modalities"
             )
-    modalities = {name: describe_modality(name, entries[name], value.shape[1:]) for name, value in values.items()}
+    modalities = {
+        name: describe_modality(name, entries[name], value.shape[1:], nodata=layout.nodata)
+        for name, value in values.items()
+    }
     cleaned = {name: mark_missing(value, layout.nodata) for name, value in values.items()}
     return write_imported(folder, layout, labels, modalities, cleaned, {"file": file.name})
 

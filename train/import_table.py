@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from edge.deploy.raster import mark_missing
 from edge.errors import BackendMissing, InputError
 from edge.sensors import Modality
 from edge.train.layout import Layout, describe_modality, nearest, numbers, read_labels, write_imported
@@ -36,7 +37,8 @@ def import_table(table: Path, layout: Layout, folder: Path) -> PairedSet:
         values = np.stack([[numbers(column(cell), cell) for cell in row] for row in grid])  # (times, bands, n)
         values = np.moveaxis(values, -1, 0)  # (n, times, bands)
         arrays[name] = mark_missing(values if entry.get("times") else values[:, 0], layout.nodata)
-        modalities[name] = describe_modality(name, entry, arrays[name].shape[1:])
+        names = tuple(cell for row in grid for cell in row)
+        modalities[name] = describe_modality(name, entry, arrays[name].shape[1:], columns=names, nodata=layout.nodata)
     return write_imported(folder, layout, read_labels(layout, column), modalities, arrays, {"file": table.name})
 
 
@@ -78,14 +80,6 @@ def column_grid(name: str, entry: dict[str, Any]) -> list[list[str]]:
     return grid
 
 
-def mark_missing(values: np.ndarray, nodata: float | None) -> np.ndarray:
-    """`values` as float32 with NaN where they equal `nodata`."""
-    result = values.astype(np.float32)
-    if nodata is not None:
-        result[values == nodata] = np.nan
-    return result
-
-
 def _read_csv(path: Path) -> Table:
     rows = []
     with open(path, encoding="utf-8-sig", newline="") as file:
@@ -98,6 +92,9 @@ def _read_csv(path: Path) -> Table:
                 rows.append(row)
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputError(f"the table {path} is not a CSV file: {error}") from None
+    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
+        mark = next(mark for mark in ";\t|" if mark in header[0])
+        raise InputError(f"{path} has {mark!r} between its columns; write it with commas (and decimal points)")
     twice = [name for name in header if header.count(name) > 1]
     if twice:
         raise InputError(f"{path}: the column {twice[0]!r} stands there twice")

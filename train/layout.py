@@ -27,7 +27,7 @@ import numpy as np
 
 from edge.errors import InputError
 from edge.files import read_json
-from edge.sensors import Band, Modality
+from edge.sensors import MISSING, Band, Modality
 from edge.tasks import Task
 from edge.train.dates import dates
 from edge.train.paired import PairedSet, Rows, write_paired_set
@@ -105,7 +105,13 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def describe_modality(
-    name: str, entry: dict[str, Any], shape: tuple[int, ...], file_bands: tuple[str, ...] = ()
+    name: str,
+    entry: dict[str, Any],
+    shape: tuple[int, ...],
+    file_bands: tuple[str, ...] = (),
+    *,
+    columns: tuple[str, ...] = (),
+    nodata: float | None = None,
 ) -> Modality:
     """The modality of samples of `shape`; band names from the layout, else `file_bands`, else band_0, band_1 ..."""
     if len(shape) not in DIMS:
@@ -116,7 +122,9 @@ def describe_modality(
     count = shape[dims.index("band")]
     given = entry.get("bands") or file_bands or [f"band_{i}" for i in range(count)]
     described = tuple(_band(name, band, entry.get("unit", "1")) for band in given)
-    return Modality(name, described, dims, shape, entry.get("sensor", ""), tuple(entry.get("times", ())))
+    return Modality(
+        name, described, dims, shape, entry.get("sensor", ""), tuple(entry.get("times", ())), columns, nodata
+    )
 
 
 def _band(modality: str, band: Any, unit: str) -> Band:
@@ -148,7 +156,7 @@ def read_labels(layout: Layout, column: Column) -> Labels:
     if layout.groups is None:
         groups = np.arange(len(target))
     else:
-        groups = np.unique(column(layout.groups).astype(str), return_inverse=True)[1].reshape(-1)
+        groups = np.unique(_texts(column(layout.groups), layout.groups), return_inverse=True)[1].reshape(-1)
     return Labels(
         task=task,
         target=target,
@@ -188,7 +196,7 @@ def numbers(values: np.ndarray, name: str) -> np.ndarray:
     """Column `name` as float64; an empty cell is NaN. InputError gives the row of a text that is no number."""
     if values.dtype.kind in "biuf":
         return values.astype(np.float64)
-    cells = ["nan" if str(cell).strip() in ("", "None", "NA", "null") else cell for cell in values]
+    cells = ["nan" if str(cell).strip() in MISSING else cell for cell in values]
     try:
         return np.array(cells, dtype=np.float64)
     except ValueError:
@@ -219,7 +227,7 @@ def _read_target(layout: Layout, column: Column) -> tuple[Task, np.ndarray]:
     values = column(columns)
     if kind == "regression":
         return Task(kind, name, unit=unit), numbers(values, columns)
-    texts = np.array([_text(value) for value in values])
+    texts = _texts(values, columns)
     task = Task(kind, name, classes or tuple(sorted(set(texts), key=_by_number)), unit)
     return task, _class_indices(texts, task)
 
@@ -239,9 +247,17 @@ def _class_indices(texts: np.ndarray, task: Task) -> np.ndarray:
     )
 
 
-def _text(value: Any) -> str:
-    """A label as text; 3.0 is "3"."""
-    return str(int(value)) if isinstance(value, (float, np.floating)) and value == int(value) else str(value).strip()
+def _texts(values: np.ndarray, name: str) -> np.ndarray:
+    """Labels as text; 3.0 is "3". InputError for a missing one."""
+    texts = []
+    for row, value in enumerate(values):
+        number = isinstance(value, (float, np.floating)) and np.isfinite(value) and value == int(value)
+        texts.append(str(int(value)) if number else str(value).strip())
+        if value is None or value != value or texts[-1] in ("", "nan"):
+            raise InputError(
+                f"column {name!r}, data row {row + 1}: the label is missing; fill it in, or leave the row out"
+            )
+    return np.array(texts)
 
 
 def _by_number(text: str) -> tuple[float, str]:

@@ -1,15 +1,12 @@
 """Raw files as publishers give them - npz, images, HDF5 - read for the converters in edge.train.sources."""
 
-import contextlib
 import io
-import warnings
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from edge.deploy.raster import open_image
 from edge.errors import BackendMissing, InputError
 
 
@@ -34,26 +31,6 @@ def read_npz(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.nda
         if array.shape != (samples, *shapes[name]):
             raise InputError(f"{path}: array {name!r} has shape {array.shape}, expected {(samples, *shapes[name])}")
     return arrays
-
-
-@contextlib.contextmanager
-def open_image(image: Path | bytes, name: str) -> Iterator[Any]:
-    """A PNG or GeoTIFF, from a file or from its bytes, opened by rasterio; `name` is for the error message."""
-    try:
-        import rasterio
-    except ImportError:
-        raise BackendMissing("rasterio is not installed; pip install 'edge-colearn[raster]'") from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # a PNG has no coordinates
-            if isinstance(image, Path):
-                with rasterio.open(image) as raster:
-                    yield raster
-            else:
-                with rasterio.MemoryFile(image) as file, file.open() as raster:
-                    yield raster
-    except rasterio.errors.RasterioError as error:
-        raise InputError(f"{name} is not a readable image: {error}") from None
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:

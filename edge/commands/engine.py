@@ -19,7 +19,10 @@ import click
     help="auto: all three are timed, and the fastest that keeps the accuracy is used.",
 )  # fmt: skip
 @click.option("--min-batch", type=int, default=1, show_default=True, help="The smallest batch.")
-@click.option("--opt-batch", type=int, help="The batch that is tuned for and judged by. [default: 32, or the nearest]")
+@click.option(
+    "--opt-batch", type=int,
+    help="The batch tuned for and judged by; others run in the next power of two. [default: 32, or the nearest]",
+)  # fmt: skip
 @click.option("--max-batch", type=int, default=256, show_default=True, help="The largest; all the same: a fixed batch.")
 @click.option("--workspace", type=int, metavar="MIB", help="Scratch memory that kernels may use.")
 @click.option("--level", type=int, help="Builder's optimisation level, 0 (builds soon) to 5 (searches longest).")

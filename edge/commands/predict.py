@@ -20,18 +20,20 @@ def command(
     bundle: Path, source: Path, out: Path, precision: str | None, backend: str | None, threads: int, batch: int,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Predict SOURCE with a bundle: FILE.npz, FILE.npy, FILE.csv or a FOLDER of .npy and .npz files.
+    """Predict SOURCE with a bundle: FILE.npz, FILE.npy, FILE.csv, FILE.tif or a FOLDER.
 
-    Values are what the sensor gives, in the card's units; nothing is scaled outside of the graph; NaN is a missing
-    value.
+    Values are what the sensor gives, in the card's units. Missing are NaN, an empty cell, and the nodata value that the
+    training data was imported with.
 
     \b
     FILE.npz  the array named after the modality, or the only array: (n, *shape of a sample)
     FILE.npy  the same, or one sample
     FILE.csv  a header, one sample per row. Columns of a vector: <band>. Columns of a series: <band>_t<step>, steps
-              counted from 0, as B02_t0, B03_t0 ... B02_t1. Any order; every one must be there; an empty cell is
-              a missing value. Other columns, such as an id, are copied to the output. Images do not fit in a table.
-    FOLDER    one sample or one batch per file, by name; the output says `file`
+              counted from 0, as B02_t0, B03_t0 ... B02_t1; or those of the table that the training data came from.
+              Any order; every one must be there. Other columns, such as an id, are copied to the output. Images do
+              not fit in a table.
+    FILE.tif  a GeoTIFF or PNG of the size of a sample; its own nodata value and scale are applied (extra `raster`)
+    FOLDER    .npy, .npz, GeoTIFF and PNG files, by name; the output says `file`
     OUT.csv   kept columns, then prediction and probability_<class> per class, or prediction and unit
     OUT.npz   prediction (n, outputs), and classes or unit
 

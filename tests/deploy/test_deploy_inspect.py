@@ -57,7 +57,13 @@ def test_without_onnx_the_bundle_is_still_described(tiny_bundle: Bundle, monkeyp
 
 
 def test_the_text_says_what_goes_in_and_what_comes_out(tiny_bundle: Bundle) -> None:
-    text = as_text(inspect(tiny_bundle))
-    assert "optical: float32, batch x 3 time x 2 band, NaN = missing" in text
+    facts = inspect(tiny_bundle)
+    text = as_text(facts)
+    assert "optical: float32, batch x 3 time x 2 band, NaN = missing\n" in text
+    assert "CSV        B04_t0, ndvi_t0, B04_t1, ndvi_t1, B04_t2, ndvi_t2\n" in text
+    imported = {"nodata": -99.0, "columns": ["a", "b", "c", "d", "e", "f"]}
+    more = as_text(facts | {"modality": facts["modality"] | imported})
+    assert "NaN = missing, in files -99, too\n" in more
+    assert "B04_t2, ndvi_t2 or a, b, c, d, e, f\n" in more
     assert "binary crop no crop, crop" in text
     assert "Conv  first  int8      uint8  int8     4 2 3" in text

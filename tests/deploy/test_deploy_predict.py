@@ -1,5 +1,7 @@
 import csv
+import dataclasses
 import io
+import json
 import sys
 import time
 import zipfile
@@ -182,7 +184,7 @@ BAD_SOURCES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "fortran": (lambda t: saved(t / "a.npz", np.asfortranarray(values(4))), "Fortran order"),
     "no file": (lambda t: t / "none.npy", r"none\.npy does not exist"),
     "other ending": (lambda t: write_csv(t / "a.txt", HEADER, []), r"the ending '\.txt' is not known"),
-    "empty folder": (lambda t: (t / "void").mkdir() or t / "void", r"holds no \.npy or \.npz file"),
+    "empty folder": (lambda t: (t / "void").mkdir() or t / "void", r"holds no \.npy, \.npz, \.tif or \.png file"),
     "empty table": (lambda t: cut(write_csv(t / "a.csv", HEADER, []), 0), r"a\.csv is empty"),
     "header alone": (lambda t: write_csv(t / "a.csv", HEADER, []), "holds no samples"),
     "missing column": (lambda t: write_csv(t / "a.csv", HEADER[1:], []), "lacks 1 of the 6 columns.*B04_t0"),
@@ -273,6 +275,60 @@ def test_a_plain_table_and_a_quoted_one_hold_the_same(tmp_path: Path, newline: s
         assert texts == expected
     told = sum(part.size for part in read_samples(plain, OPTICAL, 4))
     assert told == pytest.approx(source_size(plain), rel=0.2)  # for a progress bar
+
+
+@pytest.mark.usefixtures("either_way")
+def test_a_table_like_the_one_of_the_import_is_read_with_its_names_and_missing_values(tmp_path: Path) -> None:
+    names = tuple(f"{band}({time})" for time in ("t-2", "t-1", "t") for band in ("B04", "ndvi"))
+    imported = dataclasses.replace(OPTICAL, columns=names, nodata=-9999.0)
+    array = values(9)
+    array[1] = array[3, 2, 0] = array[4, 0, 1] = np.nan
+    rows = [[f"n{i}", *row] for i, row in enumerate(cells(array))]
+    rows[3][5], rows[4][2], rows[1][1:] = "-9999", "NA", ["null"] * 6
+    for header in (names, HEADER):
+        source = write_csv(tmp_path / "a.csv", ["id", *header], rows)
+        parts = list(read_samples(source, imported, 4))
+        np.testing.assert_array_equal(np.concatenate([part.values for part in parts]), array)
+        assert [text for part in parts for text in part.extras["id"]] == [f"n{i}" for i in range(9)]
+    assert Modality.from_json("optical", json.loads(json.dumps(imported.to_json()))) == imported
+    source = write_csv(tmp_path / "a.csv", ["id", *names[1:]], [row[:-1] for row in rows])
+    with pytest.raises(InputError, match=r"lacks 1 of the 6 columns that the bundle needs: B04\(t-2\)"):
+        list(read_samples(source, imported, 4))
+
+
+def test_the_imports_nodata_value_is_missing_in_arrays_too(tmp_path: Path) -> None:
+    imported = dataclasses.replace(OPTICAL, nodata=-9999.0)
+    stored = np.random.default_rng(0).integers(0, 9, (5, 3, 2)).astype(np.int16)
+    stored[2, 1, 0] = -9999
+    np.save(tmp_path / "a.npy", stored)
+    np.savez(tmp_path / "a.npz", stored)
+    for name in ("a.npy", "a.npz"):
+        found = np.concatenate([part.values for part in read_samples(tmp_path / name, imported, 2)])
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, np.where(stored == -9999, np.nan, stored))
+
+
+def test_rasters_come_with_their_scale_and_missing_values(tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    rgb = Modality("rgb", (Band("red"), Band("nir")), ("band", "y", "x"), (2, 3, 4))
+    stored = np.random.default_rng(0).integers(1, 10000, (3, 2, 3, 4)).astype(np.int16)
+    stored[1, 0, 0, 0] = -1
+    (tmp_path / "tiles").mkdir()
+    for i, image in enumerate(stored):
+        with rasterio.open(
+            tmp_path / "tiles" / f"{i}.tif", "w", driver="GTiff", count=2, height=3, width=4, dtype="int16", nodata=-1,
+            crs="EPSG:32632", transform=rasterio.Affine(1, 0, 500000, 0, -1, 5000000),
+        ) as raster:  # fmt: skip
+            raster.write(image)
+            raster.scales, raster.offsets = (1e-4, 1e-4), (0.0, -0.1)
+    parts = list(read_samples(tmp_path / "tiles", rgb, 2))
+    expected = np.where(stored == -1, np.nan, stored * 1e-4 + np.array([0, -0.1])[:, None, None])
+    np.testing.assert_allclose(np.concatenate([part.values for part in parts]), expected, rtol=1e-5)
+    assert [name for part in parts for name in part.extras["file"]] == ["0.tif", "1.tif", "2.tif"]
+    (one,) = read_samples(tmp_path / "tiles" / "2.tif", rgb, 2)
+    np.testing.assert_allclose(one.values[0], expected[2], rtol=1e-5)
+    with pytest.raises(InputError, match=r"0\.tif has shape \[2, 3, 4\]; 'optical' needs"):
+        list(read_samples(tmp_path / "tiles", OPTICAL, 2))
 
 
 @pytest.mark.usefixtures("either_way")

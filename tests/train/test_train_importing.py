@@ -168,6 +168,12 @@ def test_dates_come_from_a_csv_and_from_dates_and_times_in_parquet(table, tmp_pa
         ({"day": [""] * 4}, {"date": "day"}, r"date: no day is known; leave the dates out"),
         ({"VV": [""] * 4}, {}, r"modality 'sar', band 'VV': every value is missing"),
         ({"VV": [-1.5] * 4}, {}, r"modality 'sar', band 'VV': every value is -1.5, a constant band"),
+        (
+            {"crop": ["rye", "", "rye", "oat"]},
+            {},
+            r"column 'crop', data row 2: the label is missing; fill it in, or leave",
+        ),
+        ({"field": ["a", "b", "nan", "a"]}, {}, r"column 'field', data row 3: the label is missing"),
         ({"y": [1, 2, "", 4]}, {"task": {"kind": "regression"}, "target": "y"}, r"1 values are NaN .* sample 2"),
     ],
 )
@@ -429,3 +435,24 @@ def test_files_that_are_no_npz_are_refused(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             import_npz(tmp_path / name, NPZ, tmp_path / "out")
+
+
+def test_a_table_with_other_separators_is_named(tmp_path):
+    (tmp_path / "fields.csv").write_text("crop;field;VV\nrye;a;1\n")
+    with pytest.raises(InputError, match="has ';' between its columns; write it with commas"):
+        import_table(tmp_path / "fields.csv", Layout(**LAYOUT), tmp_path / "out")
+
+
+def test_a_missing_label_of_any_type_is_named(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
+    layout = Layout(name="mine", task={"kind": "multiclass"}, target="y", modalities={"sar": {}})
+    np.savez(tmp_path / "a.npz", sar=rows, y=np.array([0.0, 1.0, np.nan, 1.0]))
+    with pytest.raises(InputError, match="column 'y', data row 3: the label is missing"):
+        import_npz(tmp_path / "a.npz", layout, tmp_path / "out")
+
+
+def test_the_modality_remembers_columns_and_nodata(table):
+    data = table()
+    assert data.modalities["optical"].columns == ("B04(t-1)", "B08(t-1)", "B04(t)", "B08(t)")
+    assert data.modalities["sar"].columns == ("VV",)
+    assert {modality.nodata for modality in data.modalities.values()} == {-99.0}
