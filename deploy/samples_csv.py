@@ -170,13 +170,17 @@ def _table(
     line: int,
 ) -> Samples:
     """Rows of text as numbers; `line` is the last of them."""
-    cells = [["nan" if row[place] in MISSING else row[place] for place in places] for row in rows]
+    cells = [[row[place] or "nan" for place in places] for row in rows]  # the usual sign of a missing value
     try:
-        values = np.array(cells, dtype=np.float32).reshape(-1, *modality.shape)
+        numbers = np.array(cells, dtype=np.float32)
     except ValueError:
-        raise InputError(_not_a_number(path, cells, names, line)) from None
+        cells = [["nan" if cell in MISSING else cell for cell in row] for row in cells]
+        try:
+            numbers = np.array(cells, dtype=np.float32)
+        except ValueError:
+            raise InputError(_not_a_number(path, cells, names, line)) from None
     size = sum(map(len, rows)) + sum(map(len, itertools.chain.from_iterable(rows)))  # with the commas
-    values = mark_missing(values, modality.nodata)
+    values = mark_missing(numbers.reshape(-1, *modality.shape), modality.nodata)
     return Samples(values, {name: list(map(itemgetter(place), rows)) for name, place in kept.items()}, size)
 
 
