@@ -36,19 +36,35 @@ def open_image(image: Path | bytes, name: str) -> Iterator[Any]:
 def read_raster(file: Path, nodata: float | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Values (band, y, x) float32, NaN = missing, and the bands' names, () if the file does not name them all.
 
-    Missing is what equals `nodata`, or the file's own nodata value of that band. Scale and offset that the file states
-    (GDAL: value = stored x scale + offset) are applied.
+    Missing is what equals `nodata` or the file's own nodata value of that band, and what its mask or alpha band hides,
+    which is none of the bands. Scale and offset that the file states (GDAL: value = stored x scale + offset) are
+    applied. InputError: no image, or complex numbers.
     """
     with open_image(file, str(file)) as raster:
-        stored = raster.read()
-        own, scales, offsets, names = raster.nodatavals, raster.scales, raster.offsets, tuple(raster.descriptions)
-    values = mark_missing(stored, nodata)
-    for band, (value, scale, offset) in enumerate(zip(own, scales, offsets, strict=True)):
-        if value is not None:
-            values[band][stored[band] == value] = np.nan
-        if (scale, offset) != (1.0, 0.0):
-            values[band] = values[band] * scale + offset
+        bands = [band for band, colour in enumerate(raster.colorinterp) if colour.name != "alpha"]
+        stored = raster.read([band + 1 for band in bands])
+        if stored.dtype.kind not in "iuf":
+            raise InputError(f"{file} holds {stored.dtype} values; give integers or floats, such as amplitude in dB")
+        values = mark_missing(stored, nodata).copy()
+        for place, band in enumerate(bands):
+            own, scale, offset = raster.nodatavals[band], raster.scales[band], raster.offsets[band]
+            if own is not None:
+                values[place][stored[place] == own] = np.nan
+            if {flag.name for flag in raster.mask_flag_enums[band]} & {"per_dataset", "alpha"}:
+                values[place][raster.read_masks(band + 1) == 0] = np.nan
+            if (scale, offset) != (1.0, 0.0):
+                values[place] = values[place] * scale + offset
+        names = tuple(raster.descriptions[band] for band in bands)
     return values, names if all(names) else ()
+
+
+def in_order(values: np.ndarray, names: tuple[str, ...], wanted: tuple[str, ...], file: Path) -> np.ndarray:
+    """`values` (band, y, x) with the bands in the order `wanted`, where the file names them (`names` is not empty)."""
+    if not names or names == wanted:
+        return values
+    if sorted(names) != sorted(wanted):
+        raise InputError(f"{file} names its bands {', '.join(names)}; expected are {', '.join(wanted)}")
+    return values[[names.index(name) for name in wanted]]
 
 
 def mark_missing(values: np.ndarray, nodata: float | None) -> np.ndarray:

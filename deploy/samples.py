@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from edge.deploy.raster import RASTERS, mark_missing, read_raster
+from edge.deploy.raster import RASTERS, in_order, mark_missing, read_raster
 from edge.errors import InputError
 from edge.sensors import Modality
 
@@ -111,8 +111,11 @@ def _values(part: np.ndarray, modality: Modality) -> np.ndarray:
 
 
 def _raster(path: Path, modality: Modality, _: int) -> Iterator[Samples]:
-    values, _names = read_raster(path, modality.nodata)
+    values, names = read_raster(path, modality.nodata)
     samples = _count(path, values.shape, values.dtype, modality)
+    wanted = tuple(band.name for band in modality.bands)
+    if sorted(names) == sorted(wanted):  # else they were renamed by the import
+        values = in_order(values, names, wanted, path)
     yield Samples(values.reshape(samples, *modality.shape), {}, path.stat().st_size)
 
 

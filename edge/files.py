@@ -4,13 +4,16 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from edge.errors import InputError
+
+_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}(\.\w+)?")  # the names of `replacing`
 
 
 def cache_folder() -> Path:
@@ -36,22 +39,31 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
+def replacing_folder(folder: Path, marker: str, keep: Callable[[Path], bool] = lambda path: False) -> Iterator[Path]:
     """Give a temporary folder that becomes `folder` when the block ends well.
 
-    An existing `folder` is replaced only if it is empty or holds the file `marker`, which says that we made it;
-    anything else raises InputError and is left alone.
+    An existing `folder` is replaced only if it is empty or its file `marker` says that we made it; anything else raises
+    InputError and is left alone. What is in it and satisfies `keep` is moved to the new one.
     """
     folder = Path(folder)
     check_replaceable(folder, marker)
+    if (folder / marker).is_file() and b'"edge' not in (folder / marker).read_bytes():  # a schema, or the card's keys
+        raise InputError(f"{folder} holds a {marker} that is none of ours; give a folder that is new or empty")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         yield temporary
         temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
+        if not folder.exists():
+            temporary.replace(folder)
+            return
+        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        folder.replace(old)
         temporary.replace(folder)
+        for path in old.iterdir():
+            if keep(path) and not (folder / path.name).exists():
+                path.replace(folder / path.name)
+        shutil.rmtree(old)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -64,6 +76,13 @@ def check_replaceable(folder: Path, marker: str) -> None:
         raise InputError(f"{folder} is a file; give a folder that is new or empty")
     if any(folder.iterdir()) and not (folder / marker).exists():
         raise InputError(f"{folder} holds something else (no {marker} in it); give a folder that is new or empty")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what `replacing` left in `folder` and below when it was killed; other hidden files stay."""
+    for path in folder.rglob(".*"):
+        if _LEFTOVER.fullmatch(path.name) and path.is_file():
+            path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.errors import BackendMissing, EdgeError
+from edge.files import remove_leftovers
 from edge.recipe import METHODS, Recipe
 from edge.train import methods
 from edge.train.fold_table import Row, flat, read_rows, write_rows
@@ -14,7 +15,7 @@ from edge.train.splits import fold_count
 from edge.train.training import choose_modalities, training_fingerprint
 
 # What may go wrong in one fold and not in the next: diverged, a class that training lacks. The rest are faults of ours.
-FAILURES = (EdgeError, ArithmeticError, RuntimeError, ValueError)
+FAILURES = (EdgeError, ArithmeticError, LookupError, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,7 @@ class Work:
 def train_fold(work: Work) -> list[Row]:
     """Run the methods that are missing, one after the other; the CSV is written after each. Gives their rows."""
     data = open_paired_set(work.data)
-    for left in work.models.rglob(".*"):  # of a process that was killed while it wrote
-        left.unlink()
+    remove_leftovers(work.models)
     rows = finished(data, work)
     todo = _missing(rows, work)
     rows = [row for row in rows if row["method"] not in todo]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.deploy.raster import RASTERS, mark_missing, read_raster
+from edge.deploy.raster import RASTERS, in_order, mark_missing, read_raster
 from edge.errors import InputError
 from edge.files import inside
 from edge.train.import_table import read_table
@@ -38,6 +38,7 @@ class Folder:
     files: tuple[Path | None, ...]  # None: the sample lacks this modality
     shape: tuple[int, ...]  # (n, *shape of a sample)
     nodata: float | None
+    bands: tuple[str, ...]  # the order, by the names that files give; () where they give none
     tick: Callable[[], object]
 
     def __getitem__(self, rows: slice) -> np.ndarray:
@@ -50,13 +51,14 @@ class Folder:
         return block
 
     def _read(self, file: Path) -> np.ndarray:
-        values = read_sample(file, self.nodata).values
+        sample = read_sample(file, self.nodata)
+        values = sample.values
         if values.shape != self.shape[1:]:
             raise InputError(
                 f"{file} has shape {list(values.shape)}, the first file of its folder {list(self.shape[1:])}; "
                 "cut or resample all files of a modality to one size"
             )
-        return values
+        return in_order(values, sample.bands, self.bands, file) if self.bands else values
 
 
 def import_folders(
@@ -96,8 +98,14 @@ def import_folders(
     for name, entry in entries.items():
         files = _match(name, inside(root, entry.get("folder", name)), names, say)
         first = read_sample(next(file for file in files if file is not None), layout.nodata)
-        arrays[name] = Folder(files, (len(names), *first.values.shape), layout.nodata, tick)
-        modalities[name] = describe_modality(name, entry, first.values.shape, first.bands, nodata=layout.nodata)
+        described = describe_modality(name, entry, first.values.shape, first.bands, nodata=layout.nodata)
+        wanted = tuple(band.name for band in described.bands)
+        if first.bands and sorted(wanted) != sorted(first.bands):
+            say(f"{name}: files name their bands {', '.join(first.bands)}; the layout calls them {', '.join(wanted)}")
+            wanted = first.bands
+        shape = (len(names), *first.values.shape)
+        arrays[name] = Folder(files, shape, layout.nodata, wanted if first.bands else (), tick)
+        modalities[name] = described
     return write_imported(folder, layout, labels, modalities, arrays, {"folder": root.resolve().name})
 
 

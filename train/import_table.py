@@ -98,7 +98,7 @@ def _read_csv(path: Path) -> Table:
     twice = [name for name in header if header.count(name) > 1]
     if twice:
         raise InputError(f"{path}: the column {twice[0]!r} stands there twice")
-    return {name: np.array(cells) for name, cells in zip(header, zip(*rows, strict=True), strict=False)}
+    return {name: np.array(cells, dtype=object) for name, cells in zip(header, zip(*rows, strict=True), strict=False)}
 
 
 def _read_parquet(path: Path) -> Table:

@@ -161,7 +161,7 @@ def read_labels(layout: Layout, column: Column) -> Labels:
         task=task,
         target=target,
         groups=groups,
-        fold=None if layout.fold is None else numbers(column(layout.fold), layout.fold),
+        fold=None if layout.fold is None else _read_fold(column(layout.fold), layout.fold),
         split=None if layout.split is None else _read_split(column(layout.split), layout.split),
         date=None if layout.date is None else dates(column(layout.date), layout.date),
     )
@@ -222,12 +222,12 @@ def _read_target(layout: Layout, column: Column) -> tuple[Task, np.ndarray]:
     unit = layout.task.get("unit", "1")
     classes = tuple(str(label) for label in layout.task.get("classes", ()))
     if isinstance(columns, list):
-        target = np.stack([numbers(column(label), label) for label in columns], axis=1)
+        target = np.stack([_measured(column(label), label, layout) for label in columns], axis=1)
         return Task(kind, name, classes or tuple(columns), unit), target
     values = column(columns)
     if kind == "regression":
-        return Task(kind, name, unit=unit), numbers(values, columns)
-    texts = _texts(values, columns)
+        return Task(kind, name, unit=unit), _measured(values, columns, layout)
+    texts = _texts(values, columns, classes, layout.nodata)
     task = Task(kind, name, classes or tuple(sorted(set(texts), key=_by_number)), unit)
     return task, _class_indices(texts, task)
 
@@ -238,7 +238,7 @@ def _class_indices(texts: np.ndarray, task: Task) -> np.ndarray:
     unknown = next((text for text in texts if text not in index), None)
     if unknown is None:
         return np.array([index[text] for text in texts])
-    if all(text.lstrip("-").isdigit() for text in texts):
+    if all(text.lstrip("-").isdigit() for text in texts) and not any(map(_is_number, task.classes)):
         return texts.astype(np.int64)
     row = int(np.flatnonzero(texts == unknown)[0])
     raise InputError(
@@ -247,15 +247,23 @@ def _class_indices(texts: np.ndarray, task: Task) -> np.ndarray:
     )
 
 
-def _texts(values: np.ndarray, name: str) -> np.ndarray:
-    """Labels as text; 3.0 is "3". InputError for a missing one."""
+def _measured(values: np.ndarray, name: str, layout: Layout) -> np.ndarray:
+    """A target in numbers, NaN where it is the layout's nodata value."""
+    found = numbers(values, name)
+    return found if layout.nodata is None else np.where(found == layout.nodata, np.nan, found)
+
+
+def _texts(values: np.ndarray, name: str, known: tuple[str, ...] = (), nodata: float | None = None) -> np.ndarray:
+    """Labels as text; 3.0 is "3". InputError for a missing one, which a class of the `known` ones never is."""
     texts = []
     for row, value in enumerate(values):
         number = isinstance(value, (float, np.floating)) and np.isfinite(value) and value == int(value)
         texts.append(str(int(value)) if number else str(value).strip())
-        if value is None or value != value or texts[-1] in ("", "nan"):
+        text = texts[-1]
+        empty = text in (*MISSING, "nan") or (nodata is not None and _is_number(text) and float(text) == nodata)
+        if value is None or value != value or (empty and text not in known):
             raise InputError(
-                f"column {name!r}, data row {row + 1}: the label is missing; fill it in, or leave the row out"
+                f"column {name!r}, data row {row + 1}: the label is missing ({text!r}); fill it in or leave the row out"
             )
     return np.array(texts)
 
@@ -264,8 +272,18 @@ def _by_number(text: str) -> tuple[float, str]:
     return (float(text) if _is_number(text) else np.inf, text)
 
 
+def _read_fold(values: np.ndarray, name: str) -> np.ndarray:
+    found = numbers(values, name)
+    if len(found) and np.nanmin(found) > 0:
+        raise InputError(f"column {name!r} holds {np.nanmin(found):g} to {np.nanmax(found):g}; folds count from 0")
+    return found
+
+
 def _read_split(values: np.ndarray, name: str) -> np.ndarray:
     """0, 1, 2, or the words train, validation, test."""
     if values.dtype.kind in "UO" and set(values) <= set(SPLITS):
         return np.array([SPLITS.index(str(value)) for value in values])
+    strange = next((str(value) for value in values if not _is_number(value) and str(value) not in SPLITS), None)
+    if strange is not None:
+        raise InputError(f"column {name!r}: {strange!r} is not one of {', '.join(SPLITS)} (or 0, 1, 2)")
     return numbers(values, name)

@@ -123,7 +123,7 @@ def write_paired_set(
         labels["date"] = checked_dates(date, len(labels["target"]))
     _check_shapes(modalities, arrays, len(labels["target"]))
 
-    with replacing_folder(folder, MARKER) as temporary:
+    with replacing_folder(folder, MARKER, keep=_not_of_a_set) as temporary:
         for key, modality in modalities.items():
             _write_rows(temporary / f"{key}.npy", modality, arrays[key])
         for key, values in labels.items():
@@ -219,6 +219,11 @@ def _entry(path: Path) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "sha256": sha256(path),
     }
+
+
+def _not_of_a_set(path: Path) -> bool:
+    """What somebody else put into the folder of a paired set."""
+    return path.suffix != ".npy" and path.name != MARKER
 
 
 def _write_rows(path: Path, modality: Modality, rows: Rows) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from edge.errors import InputError
+from edge.files import remove_leftovers
 from edge.recipe import Recipe
 from edge.stages import check_run, open_data
 from edge.train.fold_table import Row, read_rows
@@ -95,8 +96,7 @@ def run_study(study: Study, *, jobs: int = 1, resume: bool = True, keep_models: 
     if jobs < 1:
         raise InputError(f"jobs is {jobs}; it must be above 0")
     statistics_library()  # hours of training should not end with a missing library
-    for left in study.folder.glob(".*"):  # of a command that was killed while it wrote
-        left.unlink()
+    remove_leftovers(study.folder)
     everything = study.work(resume=resume, keep_models=keep_models)
     todo = [work for work in everything if not is_finished(study.data, work)]
     bar = tqdm(

@@ -156,7 +156,7 @@ def train_network(
     torch.manual_seed(recipe.seed)
     described = {name: data.modalities[name] for name in modalities}
     model = method.build(list(described.values()), data.task, recipe)
-    loss = Loss(data.task, class_weights(data.task, samples.target[split.train]))
+    loss = Loss(data.task, class_weights(data.task, samples.target[parts[0]]))
     teachers = None if full is None else FullStudents(data.task, student_outputs(full.model, samples))
     setting = Setting(data, recipe, split, samples, loss, folder, resume, teachers)
     history = fit(

@@ -386,3 +386,30 @@ def test_a_fault_far_down_a_table_is_named_by_its_line(
     with pytest.raises(InputError, match=message):
         predict(tiny_bundle, source, tmp_path / "out.csv", precision="fp32", batch=2)
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_what_a_rasters_mask_or_alpha_hides_is_missing_and_complex_numbers_are_refused(tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    image = np.arange(1, 37).reshape(3, 3, 4)
+    place = {"driver": "GTiff", "height": 3, "width": 4, "crs": "EPSG:32632"}
+    place["transform"] = rasterio.Affine(1, 0, 500000, 0, -1, 5000000)
+    seen = np.ones((3, 4), bool)
+    seen[1, 2] = False
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(tmp_path / "mask.tif", "w", dtype="uint8", count=3, **place) as raster,
+    ):
+        raster.write(image.astype(np.uint8))
+        raster.write_mask(seen)
+    colours = {"photometric": "RGB", "alpha": "YES"}
+    with rasterio.open(tmp_path / "alpha.tif", "w", dtype="uint8", count=4, **colours, **place) as raster:
+        raster.write(np.concatenate([image, 255 * seen[None]]).astype(np.uint8))
+    bands = (Band("red"), Band("green"), Band("nir"))
+    rgb = Modality("rgb", bands, ("band", "y", "x"), (3, 3, 4))
+    for name in ("mask.tif", "alpha.tif"):
+        (found,) = read_samples(tmp_path / name, rgb, 1)
+        np.testing.assert_array_equal(found.values[0], np.where(seen, image, np.nan), err_msg=name)
+    with rasterio.open(tmp_path / "slc.tif", "w", dtype="complex64", count=3, **place) as raster:
+        raster.write(image.astype(np.complex64))
+    with pytest.raises(InputError, match=r"slc\.tif holds complex64 values; give integers or floats"):
+        list(read_samples(tmp_path / "slc.tif", rgb, 1))

@@ -171,9 +171,19 @@ def test_dates_come_from_a_csv_and_from_dates_and_times_in_parquet(table, tmp_pa
         (
             {"crop": ["rye", "", "rye", "oat"]},
             {},
-            r"column 'crop', data row 2: the label is missing; fill it in, or leave",
+            r"column 'crop', data row 2: the label is missing \(''\); fill it in or leave",
         ),
         ({"field": ["a", "b", "nan", "a"]}, {}, r"column 'field', data row 3: the label is missing"),
+        ({"crop": ["rye", "oat", "NA", "oat"]}, {}, r"column 'crop', data row 3: the label is missing \('NA'\)"),
+        ({"crop": [1, 2, -99, 2]}, {}, r"column 'crop', data row 3: the label is missing \('-99'\)"),
+        ({"crop": [0, 1, 1, 0]}, {"task": {**CROPS, "classes": ["1", "2"]}}, r"class '0' is not known"),
+        ({"fold": [1, 1, 2, 3]}, {}, r"column 'fold' holds 1 to 3; folds count from 0"),
+        (
+            {"part": ["train", "val", "test", "train"]},
+            {"split": "part"},
+            r"'val' is not one of train, validation, test",
+        ),
+        ({"y": [1, -99, 3, 4]}, {"task": {"kind": "regression"}, "target": "y"}, r"1 values are NaN .* sample 1"),
         ({"y": [1, 2, "", 4]}, {"task": {"kind": "regression"}, "target": "y"}, r"1 values are NaN .* sample 2"),
     ],
 )
@@ -456,3 +466,55 @@ def test_the_modality_remembers_columns_and_nodata(table):
     assert data.modalities["optical"].columns == ("B04(t-1)", "B08(t-1)", "B04(t)", "B08(t)")
     assert data.modalities["sar"].columns == ("VV",)
     assert {modality.nodata for modality in data.modalities.values()} == {-99.0}
+
+
+def test_a_class_that_the_layout_names_may_be_called_na(table):
+    data = table({"crop": ["NA", "oat", "NA", "oat"]}, task={**CROPS, "classes": ["NA", "oat"]})
+    np.testing.assert_array_equal(data.target, [0, 1, 0, 1])
+
+
+def two_tiles(folder, second, bands):
+    """Two tiles of one sensor; the second one's bands have the names `bands`."""
+    (folder / "raw" / "s2").mkdir(parents=True)
+    image = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
+    write_geotiff(folder / "raw" / "s2" / "a.tif", image, ("B04", "B08"))
+    write_geotiff(folder / "raw" / "s2" / "b.tif", second(image), bands)
+    write_csv(folder / "labels.csv", {"name": ["a", "b"], "crop": ["rye", "oat"]})
+    return image
+
+
+@pytest.mark.parametrize("order", [("B04", "B08"), ("B08", "B04")])
+def test_bands_are_matched_by_the_names_that_files_give(tmp_path, order):
+    pytest.importorskip("rasterio")
+    image = two_tiles(tmp_path, lambda image: image[::-1] + 100, ("B08", "B04"))
+    modalities = {"s2": {"bands": list(order)}}
+    layout = Layout(name="tiles", task={"kind": "multiclass"}, target="crop", modalities=modalities)
+    data = import_folders(tmp_path / "raw", tmp_path / "labels.csv", layout, tmp_path / "out")
+    wanted = np.stack([image, image + 100])
+    np.testing.assert_array_equal(data.arrays["s2"], wanted if order[0] == "B04" else wanted[:, ::-1])
+
+
+def test_a_file_with_other_bands_is_named(tmp_path):
+    pytest.importorskip("rasterio")
+    two_tiles(tmp_path, lambda image: image + 1, ("B04", "B11"))
+    layout = Layout(name="tiles", task={"kind": "multiclass"}, target="crop", modalities={"s2": {}})
+    with pytest.raises(InputError, match=r"b\.tif names its bands B04, B11; expected are B04, B08"):
+        import_folders(tmp_path / "raw", tmp_path / "labels.csv", layout, tmp_path / "out")
+
+
+def test_a_folder_of_somebody_else_is_never_replaced_and_other_files_survive(table, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "dataset.json").write_text('{"mine": 1}')
+    (out / "raw.csv").write_text("1")
+    with pytest.raises(InputError, match=r"holds a dataset\.json that is none of ours"):
+        table()
+    assert (out / "raw.csv").read_text() == "1"
+    (out / "dataset.json").unlink()
+    (out / "raw.csv").unlink()
+    table()
+    (out / "raw.csv").write_text("2")
+    table(name="again")
+    assert (out / "raw.csv").read_text() == "2"
+    assert json.loads((out / "dataset.json").read_text())["name"] == "again"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fields.csv", "out"]

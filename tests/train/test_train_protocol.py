@@ -146,13 +146,14 @@ def test_a_fold_that_was_killed_between_two_methods_goes_on_with_the_second(reci
     folder = tmp_path / "run" / "folds" / "grouped-3"
     assert [row["method"] for row in read_rows(folder / "seed0-fold1.csv")] == ["mdico", "mdico"]
     assert not (folder / "summary.json").exists()
-    (folder / ".seed0-fold2.csv.abc").touch()  # what kill -9 leaves
-    (folder / "seed0-fold1" / ".state.safetensors.abc").touch()
+    (folder / ".seed0-fold2.csv.ab12cd_8.csv").touch()  # what kill -9 leaves
+    (folder / "seed0-fold1" / ".state.safetensors.ab12cd_8.safetensors").touch()
+    (folder / ".gitignore").touch()
     del calls[:]
     calls.fail.clear()
     run_study(make_study(recipe, ("mdico",), tmp_path / "run", folds=3))
     assert calls == [("single-matched", 0, 1), ("mdico", 0, 2), ("single-matched", 0, 2)]
-    assert not list(folder.rglob(".*"))
+    assert [path.name for path in folder.rglob(".*")] == [".gitignore"]
 
 
 def test_another_recipe_is_trained_again(recipe, calls, tmp_path):

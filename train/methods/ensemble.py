@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.errors import InputError
 from edge.recipe import Recipe
 from edge.train.methods.method import Predicted, Prediction
 from edge.train.paired import PairedSet
@@ -25,10 +26,13 @@ def predict(data: PairedSet, recipe: Recipe, split: Split, folder: Path, *, resu
     for name in names:
         alone = dataclasses.replace(recipe, method="single", modalities=(name,))
         singles.append(train(data, alone, folder / f"single-{name}", resume=resume))
-    parts = {
-        part: average([predictions(model, data, index)[name] for name, model in zip(names, singles, strict=True)])
-        for part, index in (("validation", split.validation), ("test", split.test))
-    }
+    parts = {}
+    for part, index in (("validation", split.validation), ("test", split.test)):
+        found = [predictions(model, data, index).get(name) for name, model in zip(names, singles, strict=True)]
+        there = [one for one in found if one is not None]
+        if not there:
+            raise InputError(f"no sample of the {part} part has any of the modalities {', '.join(names)}")
+        parts[part] = average(there)
     return {
         "+".join(names): Predicted(
             parts,
