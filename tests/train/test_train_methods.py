@@ -14,8 +14,9 @@ from edge.recipe import Model, Recipe, Training
 from edge.sensors import Band, Modality
 from edge.tasks import Task
 from edge.train import methods, training
-from edge.train.methods import random_forest, run_fold
+from edge.train.methods import ensemble, random_forest, run_fold
 from edge.train.methods.fold import results
+from edge.train.objectives import class_weights
 from edge.train.paired import write_paired_set
 from edge.train.sources.simulated import simulate
 from edge.train.training import load_network, load_trained, outputs, predictions, split_of, train, train_network
@@ -294,3 +295,27 @@ def test_the_folder_of_a_method_without_network_holds_its_scores_and_is_nobody_e
     (result.folder / "thesis.txt").write_text("mine")
     with pytest.raises(InputError, match="holds something else"):
         list(results(small_paired, recipe, tmp_path))
+
+
+def test_the_ensemble_speaks_where_one_of_its_sensors_is_absent_from_a_part(sparse, tmp_path):
+    data = sparse("regression")
+    recipe = dataclasses.replace(SHORT, method="ensemble", training=Training(epochs=1, batch=8))
+    split = split_of(data, recipe)
+    lacking = split.test[~data.present("sar")[split.test]]
+    lacking = lacking[np.any([data.present(name)[lacking] for name in data.modalities], axis=0)]
+    assert len(lacking)
+    (found,) = ensemble.predict(
+        data, recipe, dataclasses.replace(split, test=lacking), tmp_path / "fold", resume=False
+    ).values()
+    np.testing.assert_array_equal(found.parts["test"].index, lacking)
+
+
+def test_class_weights_are_those_of_the_samples_that_are_trained_on(sparse, tmp_path, monkeypatch):
+    data, seen = sparse("binary"), []
+    recipe = dataclasses.replace(SHORT, method="mdico", fold=2)
+    train_part = split_of(data, recipe).train
+    has = np.any([data.present(name)[train_part] for name in data.modalities], axis=0)
+    assert not has.all()
+    monkeypatch.setattr(training, "class_weights", lambda task, y: seen.append(len(y)) or class_weights(task, y))
+    train_network(data, recipe, tmp_path / "run")
+    assert seen == [has.sum()]
