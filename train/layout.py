@@ -86,6 +86,18 @@ def _check_types(values: dict[str, Any], path: Path) -> None:
         raise InputError(f"{path}: target is {values['target']!r}; expected a name or a list of names")
     if not isinstance(values.get("nodata", 0), (int, float)):
         raise InputError(f"{path}: nodata is {values['nodata']!r}; expected a number")
+    lists = [("task.classes", values["task"].get("classes")), ("default_modalities", values.get("default_modalities"))]
+    for name, entry in values.get("modalities", {}).items():
+        if isinstance(entry, dict):
+            lists += [(f"modalities.{name}.{key}", entry.get(key)) for key in ("bands", "times")]
+            for band in entry["bands"] if isinstance(entry.get("bands"), list) else ():
+                if not isinstance(band, str) and not (isinstance(band, dict) and isinstance(band.get("name"), str)):
+                    raise InputError(f"{path}: modality {name!r}: band {band!r} must be a name, or have one")
+    for where, value in lists:
+        if value is not None and not isinstance(value, list):
+            raise InputError(f"{path}: {where} is {value!r}; expected a list")
+    if not isinstance(values.get("source", {}), dict):
+        raise InputError(f"{path}: source is {values['source']!r}; expected an object with title, licence ...")
 
 
 def check_keys(values: Iterable[str], known: Iterable[str], where: str) -> None:

@@ -110,6 +110,13 @@ def fold_numbers(data: PairedSet, folds: int | None, protocol: str, seed: int) -
     return grouped_folds(data.groups, count)
 
 
+def _way_out(groups: int) -> str:
+    """Grouped folds need one to test, one to validate and one to train on."""
+    if groups >= 3:
+        return f"use at most {groups} folds"
+    return "three are the least; use --protocol random, or give the set a `split` of its own"
+
+
 def random_folds(samples: int, folds: int, seed: int) -> np.ndarray:
     """Fold numbers (samples,) int64: a permutation of the samples dealt out like cards, so sizes differ by one."""
     if samples < folds:
@@ -127,7 +134,7 @@ def grouped_folds(groups: np.ndarray, folds: int) -> np.ndarray:
     """
     names, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(names) < folds:
-        raise InputError(f"there are {len(names)} groups, fewer than the {folds} folds; use at most {len(names)} folds")
+        raise InputError(f"there are {len(names)} groups, fewer than the {folds} folds; {_way_out(len(names))}")
     order = sorted(range(len(names)), key=lambda i: (-int(sizes[i]), hashlib.sha256(b"%d" % names[i]).digest()))
     filled = np.zeros(folds, np.int64)
     fold_of = np.zeros(len(names), np.int64)

@@ -518,3 +518,21 @@ def test_a_folder_of_somebody_else_is_never_replaced_and_other_files_survive(tab
     assert (out / "raw.csv").read_text() == "2"
     assert json.loads((out / "dataset.json").read_text())["name"] == "again"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fields.csv", "out"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"modalities": {"sar": {"bands": 2}}}, r"modalities.sar.bands is 2; expected a list"),
+        ({"modalities": {"sar": {"bands": "VV"}}}, r"modalities\.sar\.bands is 'VV'; expected a list"),
+        ({"modalities": {"sar": {"bands": [1, 2]}}}, r"modality 'sar': band 1 must be a name, or have one"),
+        ({"modalities": {"sar": {"bands": [{"unit": "dB"}]}}}, r"modality 'sar': band {'unit': 'dB'} must be a name"),
+        ({"default_modalities": "sar"}, r"default_modalities is 'sar'; expected a list"),
+        ({"task": {**CROPS, "classes": 5}}, r"task\.classes is 5; expected a list"),
+        ({"source": "x"}, r"source is 'x'; expected an object"),
+    ],
+)
+def test_a_layout_of_the_wrong_types_is_refused(tmp_path, change, message):
+    (tmp_path / "layout.json").write_text(json.dumps({**LAYOUT, **change}))
+    with pytest.raises(InputError, match=message):
+        read_layout(tmp_path / "layout.json")

@@ -64,6 +64,10 @@ def test_a_published_split_goes_before_a_fold(write):
 def test_too_few_groups_are_refused(write):
     with pytest.raises(InputError, match="there are 6 groups, fewer than the 7 folds; use at most 6"):
         split_indices(write(), folds=7)
+    with pytest.raises(
+        InputError, match="there are 2 groups, fewer than the 5 folds; three are the least; use --protocol"
+    ):
+        grouped_folds(np.array([0, 0, 1]), 5)
 
 
 @pytest.mark.parametrize("fold", [-1, 5])
