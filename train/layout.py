@@ -221,7 +221,7 @@ def numbers(values: np.ndarray, name: str) -> np.ndarray:
 def _is_number(cell: Any) -> bool:
     try:
         float(cell)
-    except ValueError:
+    except (TypeError, ValueError):
         return False
     return True
 
