@@ -14,6 +14,7 @@ PROTOCOLS = {
     "fixed": "the set's own split",
     "published": "PUBLISHED PROTOCOL: random folds, validation fold = test fold; every score is too good",
 }
+NO_GROUPS = "grouped folds, but the set names no groups: one place may be on several sides"
 UNITS = {"fold": "folds' means over seeds", "fold x seed": "folds x seeds", "seed": "seeds of one split"}
 
 
@@ -33,7 +34,9 @@ def caption(summary: Summary) -> str:
     """What the figures are, in one paragraph; `published` says first that its scores are too good."""
     folds, seeds = len(summary["tested_folds"]), len(summary["seeds"])
     where = "" if summary["protocol"] == "fixed" else f"{folds} of {summary['folds']} folds x "
-    parts = [f"{summary['data']}, {PROTOCOLS[summary['protocol']]}; test mean ± sd over {where}{seeds} seeds."]
+    unknown = summary["protocol"] == "grouped" and not summary["places_apart"]
+    protocol = NO_GROUPS if unknown else PROTOCOLS[summary["protocol"]]
+    parts = [f"{summary['data']}, {protocol}; test mean ± sd over {where}{seeds} seeds."]
     tests = [entry["against_reference"] for entry in summary["results"] if entry["against_reference"]]
     if tests and any(test["p"] is not None for test in tests):
         counts = sorted({test["n"] for test in tests})

@@ -133,6 +133,8 @@ class Recipe:
         for key, value in not_negative.items():
             if value < 0:
                 raise InputError(f"{key} is {value}; it must be 0 or more")
+        if not any(getattr(self.objectives, name) for name in OBJECTIVES):
+            raise InputError(f"objectives: {', '.join(OBJECTIVES)} are all 0, which trains nothing; give one a weight")
         if self.max_class_drop is not None and self.max_class_drop < 0:
             raise InputError(f"max_class_drop is {self.max_class_drop}; it must be 0 or more")
         if self.compression.mixed is not None and self.compression.mixed < 1:

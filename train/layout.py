@@ -254,7 +254,7 @@ def _class_indices(texts: np.ndarray, task: Task) -> np.ndarray:
         return texts.astype(np.int64)
     row = int(np.flatnonzero(texts == unknown)[0])
     raise InputError(
-        f"target {task.name!r}, sample {row}: class {str(unknown)!r} is not known; "
+        f"target {task.name!r}, sample {row} (counted from 0): class {str(unknown)!r} is not known; "
         f"{nearest(unknown, list(task.classes))}"
     )
 

@@ -70,6 +70,11 @@ class PairedSet:
     def __len__(self) -> int:
         return len(self.target)
 
+    @property
+    def has_groups(self) -> bool:
+        """Whether any two samples stand in one group; otherwise nothing keeps samples of one place together."""
+        return len(np.unique(self.groups)) < len(self)
+
     def present(self, modality: str) -> np.ndarray:
         """(n,) bool: False where the sample lacks the modality, that is, where every value is missing.
 

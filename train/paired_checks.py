@@ -32,7 +32,7 @@ class BandFacts:
             where = np.argwhere(infinite)[0]
             band = self.modality.bands[int(where[-1])].name
             raise InputError(
-                f"modality {self.modality.name!r}, band {band!r}, sample {start + int(where[0])}: "
+                f"modality {self.modality.name!r}, band {band!r}, sample {start + int(where[0])} (counted from 0): "
                 f"{flat[tuple(where)]} is infinite or too large for float32; mark it as missing (NaN) or correct it"
             )
         flat = flat.reshape(-1, flat.shape[-1])  # (block * ..., bands)
@@ -70,8 +70,8 @@ def checked_target(target: np.ndarray, task: Task) -> np.ndarray:
     if unusable.any():
         first = int(np.argwhere(unusable)[0][0])
         raise InputError(
-            f"target {task.name!r}: {int(unusable.sum())} values are NaN or infinite, the first in sample {first}; "
-            "leave out samples without a label"
+            f"target {task.name!r}: {int(unusable.sum())} values are NaN or infinite, the first in sample {first} "
+            "(counted from 0); leave out samples without a label"
         )
     return _checked_values(values, task) if task.kind == "regression" else _checked_classes(values, task)
 
@@ -87,8 +87,8 @@ def _checked_classes(values: np.ndarray, task: Task) -> np.ndarray:
     wrong = (values < 0) | (values > highest) | (values != np.floor(values))
     if wrong.any():
         raise InputError(
-            f"target {task.name!r}: value {values[wrong][0]:g} in sample {int(np.argwhere(wrong)[0][0])} is not "
-            f"a whole number from 0 to {highest}"
+            f"target {task.name!r}: value {values[wrong][0]:g} in sample {int(np.argwhere(wrong)[0][0])} "
+            f"(counted from 0) is not a whole number from 0 to {highest}"
         )
     classes = values.astype(np.int64)
     if task.kind == "multilabel":

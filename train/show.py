@@ -1,5 +1,6 @@
 """`edge data show`: what is in a paired set, as a dictionary and as text (edge.train.picture draws it)."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ def describe(data: PairedSet) -> dict[str, Any]:
         "task": data.task.to_json(),
         "target": _describe_target(data),
         "groups": len(np.unique(data.groups)),
+        "repeats": repeats(data),
         "folds": None if data.fold is None else np.bincount(data.fold).tolist(),
         "split": None if data.split is None else _counts(data.split),
         "date": None if data.date is None else _describe_dates(data.date),
@@ -41,6 +43,7 @@ def as_text(facts: dict[str, Any]) -> str:
     task, target = facts["task"], facts["target"]
     lines = [
         f"{facts['name']}: {facts['samples']} samples, {facts['groups']} groups",
+        *_group_warnings(facts),
         *(f"  {key}: {value}" for key, value in facts["source"].items()),
         f"{task['kind']} of {task['name']} [{task['unit']}]: "
         + ", ".join(f"{key} {_number(value)}" for key, value in target.items()),
@@ -61,6 +64,31 @@ def as_text(facts: dict[str, Any]) -> str:
         lines.append(f"  {'band':<16} {'unit':<20} {'missing':>8} {'min':>10} {'mean':>10} {'max':>10}")
         lines += _band_lines(entry["bands"])
     return "\n".join(lines)
+
+
+def _group_warnings(facts: dict[str, Any]) -> list[str]:
+    """What lets a test sample be known from training."""
+    found = []
+    if facts["groups"] == facts["samples"]:
+        found.append("  warning: no groups are named, so samples of one place may be trained on and tested on")
+    if facts["repeats"]:
+        found.append(
+            f"  warning: {facts['repeats']} samples equal another one in every value and stand in another group, "
+            "so they may be trained on and tested on"
+        )
+    return found
+
+
+def repeats(data: PairedSet) -> int:
+    """How many samples equal an earlier one of another group in every value of every modality."""
+    first: dict[bytes, int] = {}
+    count = 0
+    for i, group in enumerate(data.groups.tolist()):
+        digest = hashlib.blake2b(digest_size=16)
+        for array in data.arrays.values():
+            digest.update(array[i].tobytes())
+        count += first.setdefault(digest.digest(), group) != group
+    return count
 
 
 def _band_lines(bands: list[dict[str, Any]]) -> list[str]:

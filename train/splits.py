@@ -60,10 +60,11 @@ def protocol_text(data: PairedSet, recipe: Recipe) -> str:
     if name == "fixed":
         return f"fixed, the set's own split, seed {recipe.seed}"
     after = {
+        "grouped": "" if data.has_groups else " (no groups are named: one place may be on several sides)",
         "random": " (the same places are on several sides)",
         "published": " (random folds, validation fold = test fold: scores are too good)",
     }
-    return f"{name}, {count} folds{after.get(name, '')}, test fold {recipe.fold}, seed {recipe.seed}"
+    return f"{name}, {count} folds{after[name]}, test fold {recipe.fold}, seed {recipe.seed}"
 
 
 def split_indices(

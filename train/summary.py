@@ -46,6 +46,7 @@ def summarise(data: PairedSet, recipe: Recipe, methods: Sequence[str], rows: lis
         "metric": {"name": metric, "higher_is_better": higher_is_better},
         "protocol": protocol,
         "validation_is_test": protocol == "published",
+        "places_apart": data.has_groups if protocol == "grouped" else protocol == "fixed",
         "warning": TOO_GOOD if protocol == "published" else None,
         "folds": fold_count(data, recipe.folds, protocol),
         "tested_folds": sorted({row["fold"] for row in rows}),

@@ -21,7 +21,8 @@ NUMBERS = {"n": 50, "validation": {}, "epochs": 9.0, "seconds": 3.0, "parameters
 SUMMARY = {
     "schema": "edge.folds/1", "data": "lfmc", "task": {"kind": "regression", "unit": "%"},
     "metric": {"name": "r2", "higher_is_better": True}, "protocol": "grouped", "validation_is_test": False,
-    "folds": 10, "tested_folds": list(range(10)), "seeds": [0, 1, 2, 3, 4], "reference": "single-matched",
+    "places_apart": True, "folds": 10,
+    "tested_folds": list(range(10)), "seeds": [0, 1, 2, 3, 4], "reference": "single-matched",
     "test": "corrected resampled t test (Nadeau & Bengio 2003), two-sided", "failures": [],
     "results": [
         {"method": "mdico", "modality": "sar", "mean": {"r2": 0.1481, "rmse": 36.14}, "sd": {"r2": 0.15, "rmse": 3.456},
@@ -65,6 +66,13 @@ def test_a_published_table_says_first_that_its_scores_are_too_good():
     text = caption(SUMMARY | {"protocol": "published"})
     assert text.startswith(
         "lfmc, PUBLISHED PROTOCOL: random folds, validation fold = test fold; every score is too good"
+    )
+
+
+def test_folds_of_a_set_without_groups_are_not_said_to_keep_places_apart():
+    assert caption(SUMMARY).startswith("lfmc, grouped folds: no site, field or scene is in two of them;")
+    assert caption(SUMMARY | {"places_apart": False}).startswith(
+        "lfmc, grouped folds, but the set names no groups: one place may be on several sides;"
     )
 
 

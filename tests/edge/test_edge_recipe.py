@@ -114,6 +114,10 @@ def test_a_wrong_type_names_the_key_and_what_is_expected(write, values, message)
         ({"training": {"batch": 1}}, "training.batch is 1; batch normalisation needs at least 2"),
         ({"training": {"min_delta": -0.1}}, "training.min_delta is -0.1; it must be 0 or more"),
         ({"objectives": {"mod": -1}}, "objectives.mod is -1.0; it must be 0 or more"),
+        (
+            {"objectives": {"main": 0, "aux": 0, "con": 0, "mod": 0}},
+            "objectives: main, aux, con, mod are all 0, which trains nothing; give one a weight",
+        ),
         ({"objectives": {"temperature": 0}}, "objectives.temperature is 0.0; it must be above 0"),
         ({"compression": {"epochs": -1}}, "compression.epochs is -1; it must be 0 or more"),
         ({"model": {"embedding": 7}}, "model.embedding is 7; it is split in two halves and must be even"),

@@ -123,9 +123,12 @@ def spoil_name(pieces):
         (spoil_shape, r"modality 'soil': samples have shape \[2\], its description says \[1\]"),
         (spoil_missing_band, r"modality 'optical', band 'nir': every value is missing; leave the band out"),
         (spoil_constant_band, r"modality 'optical', band 'red': every value is 7, a constant band tells nothing"),
-        (spoil_infinite, r"modality 'optical', band 'nir', sample 6: inf is infinite .* mark it as missing"),
-        (spoil_too_large_for_float32, r"modality 'soil', band 'clay', sample 2: .* too large for float32"),
-        (spoil_class, r"target 'crop': value 3 in sample 8 is not a whole number from 0 to 2"),
+        (spoil_infinite, r"modality 'optical', band 'nir', sample 6 \(counted from 0\): inf is .* mark it as missing"),
+        (
+            spoil_too_large_for_float32,
+            r"modality 'soil', band 'clay', sample 2 \(counted from 0\): .* too large for",
+        ),
+        (spoil_class, r"target 'crop': value 3 in sample 8 \(counted from 0\) is not a whole number from 0 to 2"),
         (spoil_name, r"modality name '../evil': use letters, digits"),
     ],
 )

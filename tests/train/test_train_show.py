@@ -143,3 +143,20 @@ def test_images_vectors_and_labels_are_drawn(write):
 def test_a_picture_of_an_unknown_kind_is_refused(small_paired, tmp_path):
     with pytest.raises(InputError, match=r"picture.gif must end in .png, .svg, .pdf"):
         draw(small_paired, tmp_path / "picture.gif")
+
+
+def test_sets_without_groups_and_samples_that_repeat_another_are_warned_of(write, pieces):
+    given = pieces["arrays"]
+    arrays = {name: array.copy() for name, array in given.items()}
+    for array in arrays.values():
+        array[3] = array[1]  # of another group
+        array[5] = array[4]  # of the same group
+    groups = np.arange(len(pieces["target"]))
+    groups[5] = groups[4]
+    facts = describe(write(arrays=arrays, groups=groups))
+    assert facts["repeats"] == 1
+    assert "warning: 1 samples equal another one in every value" in as_text(facts)
+    assert "no groups are named" not in as_text(facts)
+    facts = describe(write(arrays=given, groups=np.arange(len(groups))))
+    assert facts["repeats"] == 0
+    assert "warning: no groups are named" in as_text(facts)

@@ -207,6 +207,14 @@ def test_more_random_folds_than_samples_are_refused(write):
         split_indices(write(), folds=13, protocol="random")
 
 
+def test_the_text_of_grouped_folds_says_where_no_groups_are_named(write):
+    recipe = Recipe(protocol="grouped", folds=3)
+    assert protocol_text(write(groups=np.arange(12) // 2), recipe) == "grouped, 3 folds, test fold 0, seed 0"
+    assert protocol_text(write(groups=np.arange(12)), recipe) == (
+        "grouped, 3 folds (no groups are named: one place may be on several sides), test fold 0, seed 0"
+    )
+
+
 def test_the_text_of_a_protocol_says_what_is_wrong_with_it(small_paired, own_split):
     def text(data, protocol, **changes):
         return protocol_text(data, Recipe(protocol=protocol, seed=7, **changes))
