@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from onnxruntime import InferenceSession
 
 from edge.benchmarks.accuracy import worst_class
 from edge.benchmarks.latency import Times
@@ -19,8 +20,12 @@ from edge.benchmarks.report import validate_report
 from edge.cli import main
 from edge.deploy.bundle import open_bundle
 from edge.deploy.rules_tensorrt import check_tensorrt
+from edge.gates import choose
+from edge.metrics import score
 from edge.tasks import Task
+from edge.train.paired import open_paired_set
 from edge.train.sources.simulated import simulate
+from edge.train.splits import split_indices
 
 YIELD = Task("regression", "yield", unit="t/ha")
 RECIPE = {
@@ -227,6 +232,26 @@ def test_auto_on_a_cpu_decides_now(place: Path, copy: Path) -> None:
     }  # fmt: skip
     assert not [gate for gate in document["report"]["gates"] if gate["name"].startswith("latency")]
     assert (document["report"]["next"], document["engines"]) == (None, None)
+
+
+def test_auto_judges_accuracy_on_validation_samples(place: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: dict[str, Any] = {}
+
+    def recorded(task: Task, rows: list[dict[str, Any]], *rest: Any) -> tuple[str, list[str]]:
+        judged.update({row["precision"]: row["scores"] for row in rows})
+        return choose(task, rows, *rest)
+
+    monkeypatch.setattr("edge.build.choose", recorded)
+    result = edge(place, "--modality", "optical", "--precision", "auto", "--json", out=copy)
+    bundle = open_bundle(Path(json.loads(result.stdout)["bundle"]))
+    data = open_paired_set(place / "set")
+    index = split_indices(data, 0).validation
+    index = index[data.present("optical")[index]]
+    session = InferenceSession(bundle.graph_for("int8").read_bytes())
+    (said,) = session.run(None, {session.get_inputs()[0].name: data.arrays["optical"][index]})
+    assert judged["int8"] == pytest.approx(score(data.task, said, data.target[index]))
+    reported = {row["precision"]: row["scores"] for row in json.loads(result.stdout)["report"]["results"]}
+    assert judged["int8"] != pytest.approx(reported["int8"])  # that of the test part
 
 
 @pytest.mark.parametrize(
