@@ -130,6 +130,8 @@ def _checked(task: Task, prediction: Array, target: Array) -> tuple[Array, Array
             raise InputError(f"the {name} holds {bad} values that are not finite (NaN or infinite) of {np.size(array)}")
     if task.kind in ("binary", "multiclass") and not (target.min() >= 0 and target.max() < task.n_outputs):
         raise InputError(f"the target holds class {target.max()} or below 0; there are {task.n_outputs} classes from 0")
+    if task.kind != "regression" and (part := target[target != np.floor(target)]).size:
+        raise InputError(f"the target holds {part.flat[0]:g}; classes are whole numbers from 0, labels are 0 or 1")
     return prediction, target
 
 

@@ -120,17 +120,17 @@ def command(
             command=shlex.join(["edge", *sys.argv[1:]]),
             notify=_say,
         )
-        if out:
-            write_json(_for_mode(out, mode), report)
-        if html:
-            write_text(_for_mode(html, mode), report_html(report))
-        if csv:
-            write_text(_for_mode(csv, mode), report_csv(report))
         for text in report["warnings"]:
             _say(f"Mind: {text}")
         if not as_json:
             heading = [f"power mode {mode}"] if mode else []
             click.echo("\n\n".join([*heading, table(report), *further_tables(report)]))
+        if out:  # written after it was shown: a file that cannot be written does not take the figures with it
+            write_json(_for_mode(out, mode), report)
+        if html:
+            write_text(_for_mode(html, mode), report_html(report))
+        if csv:
+            write_text(_for_mode(csv, mode), report_csv(report))
         if choose:
             chosen, faults = choose_for_cpu(open_bundle(bundles[0]), report["results"])
             _say("; ".join([f"edge predict takes {chosen} for this bundle on this machine from now on", *faults]))

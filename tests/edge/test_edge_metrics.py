@@ -109,6 +109,7 @@ def test_a_perfect_and_a_constant_prediction_have_hand_computed_recalls() -> Non
         (np.zeros((3, 5)), np.array(["a", "b", "c"]), "array of numbers"),
         (np.zeros((3, 5)), np.array(3), "array of numbers"),
         (np.zeros((0, 5)), np.zeros(0, int), "empty"),
+        (np.zeros((3, 5)), np.array([0, 1.5, 2]), "the target holds 1.5; classes are whole numbers"),
         (np.full((3, 5), np.nan), np.zeros(3, int), "15 values that are not finite"),
         (np.zeros((3, 5)), np.array([0, 5, 1]), "class 5"),
     ],
