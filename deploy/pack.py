@@ -22,17 +22,20 @@ from edge.files import replacing, replacing_folder, sha256, write_json, write_te
 
 MARKER, SCRIPT = "PACK.json", "jetson.sh"
 ARCHIVES = (".tar.gz", ".tgz")
+OTHERS = (".zip", ".tar", ".gz", ".bz2", ".xz", ".zst", ".7z")  # endings of archives that are none of these
 
 
 def write_pack(out: Path, bundle: Path, *, device: Device | None = None, data: Path | None = None) -> int:
     """Write the pack of a bundle to `out`, a folder or (by its ending) a .tar.gz, whole or not at all; return bytes.
 
     `device`: collect wheels for it; None: the device has a network or edge already. InputError: the bundle is damaged,
-    `data` is no .npz, `out` holds something else.
+    `data` is no .npz, `out` holds something else or ends like another kind of archive.
     """
     opened = open_bundle(bundle)
     if data is not None and (data.suffix != ".npz" or not data.is_file()):
         raise InputError(f"--data is {data}; give a .npz file with test data, as `edge bench` takes it")
+    if out.suffix in OTHERS and not out.name.endswith(ARCHIVES):
+        raise InputError(f"--out is {out}; a pack is a folder or a file that ends in {' or '.join(ARCHIVES)}")
     if device:
         device.check()
     with _place(out) as folder:

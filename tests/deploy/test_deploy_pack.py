@@ -56,6 +56,12 @@ def test_a_folder_of_somebody_else_is_left_alone(bundle: Path, tmp_path: Path) -
     assert (tmp_path / "letters" / "dear.txt").read_text() == "John"
 
 
+def test_another_kind_of_archive_is_refused(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a pack is a folder or a file that ends in \.tar\.gz or \.tgz"):
+        write_pack(tmp_path / "pack.zip", bundle)
+    assert not (tmp_path / "pack.zip").exists()
+
+
 @pytest.mark.parametrize(
     ("device", "word"),
     [(Device("3.8"), "--python"), (Device("3.1x"), "--python"), (Device("3.10", "linux_aarch64"), "--platform"),
