@@ -1,13 +1,14 @@
 """The straightforward way to train MDiCo, which benchmarks/training_speed.py compares with: what one would write first.
 
 A Dataset that normalises one sample in Python, a DataLoader that stacks them, NT-Xent from pytorch-metric-learning,
-every head called by itself, dropout and Adam as torch has them. With `passes`, each of the four objectives runs the
-encoders again, as code does that is written one objective at a time; without it the features of one pass serve all
-four. Model, weights and losses are those of `edge train`: `check` compares values and gradients before anything is
-timed.
+every head called by itself, convolutions, dropout and Adam as torch has them. With `passes`, each of the four
+objectives runs the encoders again, as code does that is written one objective at a time; without it the features of one
+pass serve all four. Model, weights and losses are those of `edge train`: `check` compares values and gradients before
+anything is timed.
 """
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable
 from itertools import combinations
 from typing import Any
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from edge.errors import BackendMissing
 from edge.recipe import Objectives
 from edge.train.encoders.blocks import Dropout
+from edge.train.encoders.tempcnn import TempCNN
 from edge.train.model import CoLearner, Features
 from edge.train.objectives import Loss
 from edge.train.paired import PairedSet
@@ -59,7 +61,7 @@ class Baseline:
         except ImportError:
             raise BackendMissing("pytorch-metric-learning is not installed; pip install 'edge-colearn[dev]'") from None
         self.data, self.samples, self.loss, self.passes = data, samples, loss, passes
-        self.model, self.ours = with_torch_dropout(model), model
+        self.model, self.ours = with_torch_layers(model), model
         self.contrastive: Callable[[Tensor, Tensor], Tensor] = SelfSupervisedLoss(NTXentLoss(weights.temperature))
         self.optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
 
@@ -102,13 +104,15 @@ class Baseline:
         return _mean(terms)
 
 
-def with_torch_dropout(model: CoLearner) -> CoLearner:
-    """The same weights and statistics in a model that drops out as torch does."""
+def with_torch_layers(model: CoLearner) -> CoLearner:
+    """The same weights and statistics in a model whose layers do their work as torch does it."""
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     plain = copy.deepcopy(model, shared)
     for name, module in list(plain.named_modules()):
         if isinstance(module, Dropout):
             plain.set_submodule(name, nn.Dropout(module.p))
+        if isinstance(module, TempCNN):
+            plain.set_submodule(name, nn.Sequential(OrderedDict(module.named_children())))
     return plain
 
 

@@ -5,13 +5,13 @@ the batch positions of the samples that have it, in the order of that modality's
 in the order of the discriminators' outputs; one that (almost) no sample of the batch has may lack features.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from edge.recipe import Objectives
 from edge.tasks import Task
@@ -75,8 +75,9 @@ class CoLearning:
         self, features: dict[str, Features], target: Tensor, rows: Rows, heads: TrainingHeads
     ) -> dict[str, Tensor]:
         """The objectives by name and their weighted sum, `total`. An objective of weight 0 is not computed."""
-        targets = {name: target[rows[name]] for name in features}
-        parts = {"main": mean([self.loss(features[name].prediction, target) for name, target in targets.items()])}
+        targets = {name: target if len(rows[name]) == len(target) else target[rows[name]] for name in features}
+        predictions = [part.prediction for part in features.values()]
+        parts = {"main": mean_over(predictions, list(targets.values()), self.loss, at_once=same(targets))}
         if self.weights.aux:
             parts["aux"] = self.auxiliary(features, targets, heads)
         if self.weights.con:
@@ -88,35 +89,49 @@ class CoLearning:
 
     def auxiliary(self, features: dict[str, Features], targets: dict[str, Tensor], heads: TrainingHeads) -> Tensor:
         """L_aux: specific and shared features must each predict the target, through one head for all."""
-        return mean(
-            [
-                self.loss(heads.auxiliary(part), target)
-                for name, target in targets.items()
-                for part in (features[name].specific, features[name].shared)
-            ]
-        )
+        parts = [z for name in targets for z in (features[name].specific, features[name].shared)]
+        twice = [target for target in targets.values() for _ in range(2)]
+        return mean_over(parts, twice, lambda z, y: self.loss(heads.auxiliary(z), y), at_once=same(targets))
 
     def contrast(self, features: dict[str, Features], rows: Rows) -> Tensor:
         """L_con: shared features of one sample agree across modalities; only samples that have both count."""
         terms = []
         for a, b in combinations(features, 2):
-            left, right = common(rows[a], rows[b])
+            left, right = common(features[a].shared, features[b].shared, rows[a], rows[b])
             if len(left) > 1:  # a lone sample has no negatives
-                terms.append(nt_xent(features[a].shared[left], features[b].shared[right], self.weights.temperature))
+                terms.append(nt_xent(left, right, self.weights.temperature))
         balance = len(terms) if self.released else 1
         return 2 * balance * mean(terms)  # (a, b) and (b, a) have the same value
 
     def discrimination(self, features: dict[str, Features], rows: Rows, heads: TrainingHeads) -> Tensor:
         """L_mod: the modality can be told from the specific and from the unused features."""
-        terms = []
-        for index, name in enumerate(rows):
-            if name in features:
-                part = features[name]
-                second = part.shared if self.released else part.unused
-                modality = torch.full((len(second),), index, device=second.device)
-                terms.append(F.cross_entropy(heads.tell_specific(part.specific), modality))
-                terms.append(F.cross_entropy(heads.tell_unused(second), modality))
-        return mean(terms)
+        present = [(index, features[name]) for index, name in enumerate(rows) if name in features]
+        modality = [torch.full((len(part.specific),), i, device=part.specific.device) for i, part in present]
+        at_once = len({len(numbers) for numbers in modality}) == 1
+        specific = [part.specific for _, part in present]
+        second = [part.shared if self.released else part.unused for _, part in present]
+
+        def told(parts: list[Tensor], head: nn.Linear) -> Tensor:
+            return mean_over(parts, modality, lambda z, number: F.cross_entropy(head(z), number), at_once=at_once)
+
+        return mean([told(specific, heads.tell_specific), told(second, heads.tell_unused)])
+
+
+def same(targets: Mapping[str, Tensor]) -> bool:
+    """Whether all modalities have one and the same target: no sample of the batch lacks any of them."""
+    return len({id(target) for target in targets.values()}) == 1
+
+
+def mean_over(
+    parts: list[Tensor], targets: list[Tensor], loss: Callable[[Tensor, Tensor], Tensor], *, at_once: bool
+) -> Tensor:
+    """The mean over `parts` of loss(part, target); `at_once`, where the loss of all rows together is that mean.
+
+    Few operations are what counts here: a batch of 32 is small.
+    """
+    if at_once:
+        return loss(torch.cat(parts), torch.cat(targets))
+    return mean([loss(part, target) for part, target in zip(parts, targets, strict=True)])
 
 
 def mean(terms: list[Tensor]) -> Tensor:
@@ -124,9 +139,10 @@ def mean(terms: list[Tensor]) -> Tensor:
     return torch.stack(terms).mean() if terms else torch.zeros((), requires_grad=True)
 
 
-def common(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions within `a` and within `b` (both sorted) of the batch rows that stand in both."""
-    if len(a) == len(b) and torch.equal(a, b):
-        everything = torch.arange(len(a))
-        return everything, everything
-    return torch.isin(a, b).nonzero()[:, 0], torch.isin(b, a).nonzero()[:, 0]
+def common(a: Tensor, b: Tensor, rows_a: Tensor, rows_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Of what two modalities say, a (n, K) and b (m, K) about the batch rows rows_a (n,) and rows_b (m,), both sorted:
+    what they say about the samples that both have.
+    """
+    if torch.equal(rows_a, rows_b):
+        return a, b
+    return a[torch.isin(rows_a, rows_b)], b[torch.isin(rows_b, rows_a)]

@@ -1,7 +1,9 @@
 """Every family: shapes, the promise that compression builds on, and what the recipe may say."""
 
+import copy
 import dataclasses
 import math
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -54,6 +56,23 @@ def test_a_trunk_is_a_sequential_that_ends_in_non_negative_features(name, shape)
     assert features.shape == (6, 24)
     assert (features >= 0).all()
     assert (features > 0).any()
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("steps", [1, 2, 4, 9])
+def test_the_tempcnn_computes_what_its_layers_do_one_by_one(steps, kernel, training):
+    torch.manual_seed(steps)
+    ours = build_trunk(modality("series", steps, 3), dataclasses.replace(SMALL, kernel=kernel, dropout=0.0)).double()
+    theirs = nn.Sequential(OrderedDict(copy.deepcopy(ours).named_children()))
+    x = torch.randn(6, steps, 3, dtype=torch.float64, requires_grad=True)
+    gradients = []
+    for trunk in (ours, theirs):
+        output = trunk.train(training)(x)
+        weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view(output.shape)
+        gradients.append([output, *torch.autograd.grad((output * weights).sum(), [x, *trunk.parameters()])])
+    torch.testing.assert_close(*gradients)
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())  # the running statistics of batch norm, too
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES)

@@ -172,6 +172,19 @@ def test_a_missing_modality_is_left_out_of_exactly_the_losses_that_need_it():
     assert (sar.specific.grad != 0).any(dim=1).all()
 
 
+def test_class_weights_count_within_each_modality_where_different_samples_lack_one():
+    rows = {"optical": torch.tensor([0, 1, 2, 3]), "sar": torch.tensor([2, 3, 4, 5])}
+    features, heads = make_features(rows, outputs=3, rows=rows), make_heads(2, CROPS)
+    target, weight = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0.1, 1.0, 5.0])
+    loss = torch.nn.CrossEntropyLoss(weight)
+    found = CoLearning(Loss(CROPS, weight), Objectives())(features, target, rows, heads)
+    terms = {name: (part, target[rows[name]]) for name, part in features.items()}
+    main = sum(loss(part.prediction, wanted) for part, wanted in terms.values()) / 2
+    aux = sum(loss(heads.auxiliary(z), wanted) for part, wanted in terms.values() for z in (part.specific, part.shared))
+    torch.testing.assert_close(found["main"], main)
+    torch.testing.assert_close(found["aux"], aux / 4)
+
+
 def test_the_discriminators_keep_a_modalitys_number_when_another_one_is_absent():
     rows = {"optical": torch.tensor([], dtype=torch.long), "sar": torch.arange(6)}
     features, heads = make_features(rows, rows=rows), make_heads(2)

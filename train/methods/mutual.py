@@ -38,10 +38,10 @@ class MutualLearning:
         parts = self.main(features, target, rows, heads)
         terms = []
         for student, peer in permutations(features, 2):
-            mine, its = common(rows[student], rows[peer])
+            mine, its = features[student].prediction, features[peer].prediction.detach()
+            mine, its = common(mine, its, rows[student], rows[peer])
             if len(mine):
-                said = features[peer].prediction[its].detach()
-                terms.append(distillation(self.main.loss.task, features[student].prediction[mine], said))
+                terms.append(distillation(self.main.loss.task, mine, its))
         parts["mutual"] = mean(terms)
         parts["total"] = parts["total"] + parts["mutual"]
         return parts
