@@ -62,6 +62,7 @@ class Training:
     patience: int | None = None  # epochs without an improvement of the validation loss ...
     min_delta: float = 0.01  # ... of at least this
     augment: bool = True  # images are mirrored and turned at random; not where a direction means something
+    bf16: bool = False  # encoders compute in bfloat16: patch encoders 2 to 2.6 times as fast on a CPU with AMX
     threads: int = 1  # small models train no faster with more, and another number rounds differently
 
 

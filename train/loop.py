@@ -20,6 +20,7 @@ from edge.errors import InputError
 from edge.train import checkpoint
 from edge.train.curves import Journal, Record
 from edge.train.distributed import Losses, agreed, divided, rank
+from edge.train.model import Encoder
 from edge.train.samples import batches
 
 
@@ -78,17 +79,21 @@ def fit(
     fingerprint: str,
     label: str,
     resume: bool = True,
+    bf16: bool = False,
     observe: Callable[[], Record] | None = None,
 ) -> list[Record]:
     """Train `model` on the indices `split` = (train, validation) and leave in it the weights that `schedule` says.
 
     `losses` maps the indices of a batch to the objectives by name, with what is minimised as "total". The state after
     each epoch is written to `state`, what there is to look at beside it (edge.train.curves); with `resume`, a state of
-    the same `fingerprint` is continued. Returns a record for each epoch: its losses on both parts, seconds, samples per
-    second, and what `observe` adds. InputError if a loss is not finite (names epoch, batch and loss); the last good
-    state stays on disk.
+    the same `fingerprint` is continued. With `bf16` the encoders compute in bfloat16 meanwhile. Returns a record for
+    each epoch: its losses on both parts, seconds, samples per second, and what `observe` adds. InputError if a loss is
+    not finite (names epoch, batch and loss); the last good state stays on disk.
     """
     train, validation = split
+    for module in model.modules():
+        if isinstance(module, Encoder):
+            module.bf16 = bf16
     lay_out(model, torch.channels_last)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.Adam(parameters, lr=schedule.lr, fused=True)

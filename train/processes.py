@@ -51,7 +51,8 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], jobs: in
 
 def _settle() -> None:
     """In a new process, before numpy and torch are imported."""
-    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+    for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT"):
+        os.environ[library] = "1"  # the last is joblib's, by which scikit-learn's trees grow
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the first process sees to the rest
     sys.stderr = _NotATerminal(sys.stderr.buffer, line_buffering=True)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()

@@ -162,7 +162,7 @@ def train_network(
     history = fit(
         model, method.losses(model, setting), parts, schedule_of(recipe, len(parts[0])),
         seed=recipe.seed, state=folder / STATE, fingerprint=mark,
-        label=f"train {recipe.method} {'+'.join(modalities)}", resume=resume,
+        label=f"train {recipe.method} {'+'.join(modalities)}", resume=resume, bf16=recipe.training.bf16,
     )  # fmt: skip
     fitted = Fitted(folder, model, described, data.task, samples.scaling, samples.target_scaling, recipe, {})
     fitted.facts = {

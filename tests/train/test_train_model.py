@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -81,6 +83,23 @@ def test_layer_norm_stands_behind_every_encoder_only_if_asked_for():
 
     assert count(SMALL) == 0
     assert count(Model(width=8, hidden=16, embedding=8, layer_norm=True)) == 4
+
+
+@pytest.mark.parametrize("modality", [OPTICAL, PHOTO, SOIL], ids=["series", "image", "vector"])
+def test_bfloat16_rounds_while_an_encoder_is_trained_and_not_afterwards(modality):
+    torch.manual_seed(0)
+    encoder = Branch(modality, TASKS[3], dataclasses.replace(SMALL, dropout=0.0)).specific
+    x = torch.randn(16, *modality.shape)
+    exact = encoder(x).detach()
+    encoder.bf16 = True
+    rounded = encoder(x)
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - exact).norm() / exact.norm() < 0.05  # 8 bits of mantissa, some layers
+    rounded.sum().backward()
+    assert all(parameter.grad.dtype == torch.float32 for parameter in encoder.parameters())
+    encoder.eval()
+    found, encoder.bf16 = encoder(x), False
+    assert torch.equal(found, encoder(x))
 
 
 def test_the_discriminators_have_one_output_for_each_modality():

@@ -49,7 +49,7 @@ def test_all_items_are_done_once():
 
 def test_each_process_has_one_thread_and_no_progress_bar():
     found = list(in_processes(work_to_do.settings, range(2), 2))
-    assert all((one["threads"], one["terminal"]) == ("1", False) for one in found)
+    assert all((one["threads"], one["cores"], one["terminal"]) == ("1", 1, False) for one in found)
     assert os.getpid() not in {one["pid"] for one in found}
 
 

@@ -200,6 +200,16 @@ def test_the_same_seed_gives_the_same_numbers(small_paired, tmp_path):
     assert history(one) == history(two)
 
 
+def test_bfloat16_changes_the_losses_by_no_more_than_its_rounding(small_paired, tmp_path):
+    exact = train(small_paired, SMALL, tmp_path / "exact")
+    bf16 = dataclasses.replace(SMALL.training, bf16=True)
+    rounded = train(small_paired, changed(training=bf16), tmp_path / "rounded")
+    (first, *_), (other, *_) = history(exact), history(rounded)
+    assert first != other
+    assert other[0] == pytest.approx(first[0], rel=0.02)
+    assert other[1] == pytest.approx(first[1], rel=0.02)
+
+
 def test_without_resume_everything_is_done_again_to_the_same_numbers(small_paired, tmp_path):
     first = train(small_paired, SMALL, tmp_path / "run")
     written = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns

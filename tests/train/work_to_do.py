@@ -12,9 +12,11 @@ def square(number: int) -> int:
 
 
 def settings(_: int) -> dict[str, object]:
+    import joblib
     import numpy  # noqa: F401 - what reads the variable when it is loaded
 
-    return {"pid": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"], "terminal": sys.stderr.isatty()}
+    threads = os.environ["OMP_NUM_THREADS"]
+    return {"pid": os.getpid(), "threads": threads, "cores": joblib.cpu_count(), "terminal": sys.stderr.isatty()}
 
 
 def fail_at_two(number: int) -> int:

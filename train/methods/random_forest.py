@@ -36,8 +36,8 @@ def predict(data: PairedSet, recipe: Recipe, split: Split, folder: Path, *, resu
     for name in choose_modalities(data, recipe):
         here = {part: having(data, name, split, part) for part in ("train", "validation", "test")}
         start = time.perf_counter()
-        model = forest(data.task, recipe)
-        model.fit(described(data, name, here["train"]), np.asarray(data.target)[here["train"]])
+        values, target = described(data, name, here["train"]), np.asarray(data.target)[here["train"]]
+        model = forest(data.task, recipe, values, target)
         seconds = round(time.perf_counter() - start, 2)
         parts = {
             part: Prediction(here[part], probabilities(data.task, model, described(data, name, here[part])))
@@ -56,19 +56,26 @@ def having(data: PairedSet, name: str, split: Split, part: str) -> np.ndarray:
     return index
 
 
-def forest(task: Task, recipe: Recipe) -> Any:
-    """scikit-learn's forest for this kind of task; BackendMissing if it is not installed."""
+def forest(task: Task, recipe: Recipe, values: np.ndarray, target: np.ndarray) -> Any:
+    """scikit-learn's forest for this kind of task, fitted to values (n, F) and targets; BackendMissing without it.
+
+    Its trees grow on all cores, or on one where folds have processes of their own (train/processes.py): they are the
+    same. It predicts on one, because sums in another order are rounded differently.
+    """
     try:
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
     except ImportError:
         raise BackendMissing("scikit-learn is not installed; pip install 'edge-colearn[train]'") from None
     shared = {
         "n_estimators": TREES, "min_samples_leaf": LEAF, "max_features": FEATURES.get(task.kind, "sqrt"),
-        "random_state": recipe.seed, "n_jobs": recipe.training.threads,
+        "random_state": recipe.seed, "n_jobs": -1,
     }  # fmt: skip
-    if task.kind == "regression":
-        return RandomForestRegressor(**shared)
-    return RandomForestClassifier(class_weight="balanced", **shared)
+    model = (
+        RandomForestRegressor(**shared)
+        if task.kind == "regression"
+        else RandomForestClassifier(class_weight="balanced", **shared)
+    )
+    return model.fit(values, target).set_params(n_jobs=1)
 
 
 def described(data: PairedSet, name: str, index: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ Chosen on validation samples, benchmarks/RESULTS.md.
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from edge.errors import InputError
 from edge.recipe import Recipe
@@ -53,7 +54,8 @@ def cross_fitted_forest(setting: Setting) -> SoftTargets:
     parts = parts_of(data.groups[train])
     pairs = [(train[parts != part], train[parts == part]) for part in np.unique(parts)]
     asked, said = [], []
-    for seen, unseen in [*pairs, (train, np.setdiff1d(validation, train))]:
+    forests = [*pairs, (train, np.setdiff1d(validation, train))]
+    for seen, unseen in tqdm(forests, desc="teacher", unit=" forests", leave=False, disable=None):
         if len(unseen):
             asked.append(unseen)
             said.append(predicted(data, setting.recipe, setting.samples.target, seen, unseen))
@@ -98,8 +100,7 @@ def predicted(
     """Probabilities or standardised values (n, K) for `unseen`, by a forest on all modalities of `seen`."""
     if len(seen) > AT_MOST:
         seen = np.sort(np.random.default_rng(recipe.seed).choice(seen, AT_MOST, replace=False))
-    model = forest(data.task, recipe)
-    model.fit(table(data, seen), target.numpy()[seen])
+    model = forest(data.task, recipe, table(data, seen), target.numpy()[seen])
     blocks = [unseen[start : start + BLOCK] for start in range(0, len(unseen), BLOCK)]
     return np.concatenate([probabilities(data.task, model, table(data, block)) for block in blocks])
 
