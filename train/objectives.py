@@ -44,7 +44,7 @@ class Loss:
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Cross entropy, binary cross entropy per label, or squared error on the standardised target."""
         if self.task.kind == "regression":
-            return F.mse_loss(prediction[:, 0], target)
+            return F.mse_loss(prediction.squeeze(1), target)
         if self.task.kind == "multilabel":
             return F.binary_cross_entropy_with_logits(prediction, target)
         return F.cross_entropy(prediction, target, weight=self.class_weights)
@@ -84,8 +84,8 @@ class CoLearning:
             parts["con"] = self.contrast(features, rows)
         if self.weights.mod:
             parts["mod"] = self.discrimination(features, rows, heads)
-        total = torch.stack([getattr(self.weights, name) * part for name, part in parts.items()]).sum()
-        return {**parts, "total": total}
+        values = torch.stack(list(parts.values()))
+        return {**parts, "total": values @ values.new_tensor([getattr(self.weights, name) for name in parts])}
 
     def auxiliary(self, features: dict[str, Features], targets: dict[str, Tensor], heads: TrainingHeads) -> Tensor:
         """L_aux: specific and shared features must each predict the target, through one head for all."""

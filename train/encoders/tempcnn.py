@@ -32,8 +32,8 @@ class ChannelsFirst(nn.Module):
 class TempCNN(nn.Sequential):
     """The layers in their order; what is folded or exported (compress/fold.py) is a plain nn.Sequential of them.
 
-    While it trains on a CPU, convolutions are `Shifted` products and batch norms see rows: series of fewer than 8 steps
-    train in 1 / 1.2 of the time, longer ones as fast (benchmarks/RESULTS.md).
+    While it trains on a CPU, convolutions are `Shifted` products and batch norms see rows: series of 4 steps train 1.5
+    times as fast, of 12 steps 1.1 times (benchmarks/RESULTS.md).
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,8 +60,8 @@ class TempCNN(nn.Sequential):
 class Shifted(torch.autograd.Function):
     """A convolution along time that keeps the length, as a matrix product for each of its taps.
 
-    Nothing is unfolded, and nothing is multiplied with the zeros beyond the ends: three tenths of the work for 4 steps
-    and 5 taps.
+    Nothing is unfolded, and nothing is multiplied with the zeros beyond the ends, which for 4 steps and 5 taps would be
+    three tenths of the work.
     """
 
     @staticmethod
