@@ -20,6 +20,7 @@ CO_LEARNED = ("taught", *MDICO, "distilled", "mutual", "discom-kd")
 METHODS = (*CO_LEARNED, "single", "single-matched", "concat", "ensemble", "random-forest")
 OBJECTIVES = ("main", "aux", "con", "mod")  # train/objectives.py
 SPARSITY = "2:4"  # deploy/sparsity.py
+DEVICES = ("cpu", "cuda")
 PROTOCOLS = ("grouped", "random", "fixed", "published")  # train/splits.py says what each is
 
 
@@ -63,6 +64,7 @@ class Training:
     min_delta: float = 0.01  # ... of at least this
     augment: bool = True  # images are mirrored and turned at random; not where a direction means something
     bf16: bool = False  # encoders compute in bfloat16: patch encoders 2 to 2.6 times as fast on a CPU with AMX
+    device: str = "cpu"  # "cuda": an NVIDIA GPU, under torchrun one for each process; fine-tuning stays on the CPU
     threads: int = 1  # small models train no faster with more, and another number rounds differently
 
 
@@ -113,6 +115,8 @@ class Recipe:
             raise InputError(f"method {self.method!r} is not known; use one of {', '.join(METHODS)}")
         if self.protocol not in (None, *PROTOCOLS):
             raise InputError(f"protocol {self.protocol!r} is not known; use one of {', '.join(PROTOCOLS)}")
+        if self.training.device not in DEVICES:
+            raise InputError(f"training.device is {self.training.device!r}; use one of {', '.join(DEVICES)}")
         if self.folds is not None and self.folds < 1:
             raise InputError(f"folds is {self.folds}; it must be above 0")
         positive = {

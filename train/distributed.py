@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from edge.errors import BackendMissing
 from edge.train.model import Encoder
 
 Losses = Callable[
@@ -42,6 +43,23 @@ def rank() -> int:
 
 def _together() -> bool:
     return dist.is_available() and dist.is_initialized()
+
+
+def compute_device(name: str) -> torch.device:
+    """Where this process trains: `cpu`, or `cuda`, of which each process of torchrun takes the next GPU.
+
+    BackendMissing if torch finds no GPU.
+    """
+    if name == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise BackendMissing(
+            f"training.device is {name!r}, but torch {torch.__version__} finds no NVIDIA GPU; leave the key out to "
+            "train on the CPU, or install NVIDIA's driver and torch's CUDA build: pip install --force-reinstall torch"
+        )
+    device = torch.device(name, int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)  # NCCL asks for it
+    return device
 
 
 @contextlib.contextmanager
@@ -108,7 +126,8 @@ class _Step(nn.Module):
     def __init__(self, model: nn.Module, losses: Losses) -> None:
         super().__init__()
         self.model, self.losses = model, losses
-        self.idle = nn.Parameter(torch.zeros(()))  # torch warns where it looked for unused ones and found none
+        nothing = torch.zeros((), device=next(model.parameters()).device)
+        self.idle = nn.Parameter(nothing)  # torch warns where it looked for unused ones and found none
 
     def forward(self, index: Tensor) -> dict[str, Tensor]:
         return self.losses(index)

@@ -23,6 +23,8 @@ from edge.train.distributed import Losses, agreed, divided, rank
 from edge.train.model import Encoder
 from edge.train.samples import batches
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -79,6 +81,7 @@ def fit(
     fingerprint: str,
     label: str,
     resume: bool = True,
+    device: torch.device = CPU,
     bf16: bool = False,
     observe: Callable[[], Record] | None = None,
 ) -> list[Record]:
@@ -86,14 +89,15 @@ def fit(
 
     `losses` maps the indices of a batch to the objectives by name, with what is minimised as "total". The state after
     each epoch is written to `state`, what there is to look at beside it (edge.train.curves); with `resume`, a state of
-    the same `fingerprint` is continued. With `bf16` the encoders compute in bfloat16 meanwhile. Returns a record for
-    each epoch: its losses on both parts, seconds, samples per second, and what `observe` adds. InputError if a loss is
-    not finite (names epoch, batch and loss); the last good state stays on disk.
+    the same `fingerprint` is continued. Meanwhile the model is on `device`, and with `bf16` its encoders compute in
+    bfloat16. Returns a record for each epoch: its losses on both parts, seconds, samples per second, and what `observe`
+    adds. InputError if a loss is not finite (names epoch, batch and loss); the last good state stays on disk.
     """
     train, validation = split
     for module in model.modules():
         if isinstance(module, Encoder):
             module.bf16 = bf16
+    model.to(device)
     lay_out(model, torch.channels_last)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.Adam(parameters, lr=schedule.lr, fused=True)
@@ -126,6 +130,7 @@ def fit(
             bar.set_postfix_str(_summary(record))
     if best.weights:
         model.load_state_dict(best.weights)
+    model.to(CPU)
     lay_out(model, torch.contiguous_format)
     model.eval()
     return history

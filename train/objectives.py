@@ -47,7 +47,8 @@ class Loss:
             return F.mse_loss(prediction.squeeze(1), target)
         if self.task.kind == "multilabel":
             return F.binary_cross_entropy_with_logits(prediction, target)
-        return F.cross_entropy(prediction, target, weight=self.class_weights)
+        weights = None if self.class_weights is None else self.class_weights.to(prediction.device)
+        return F.cross_entropy(prediction, target, weight=weights)
 
 
 def class_weights(task: Task, target: Tensor) -> Tensor | None:
@@ -84,7 +85,7 @@ class CoLearning:
             parts["con"] = self.contrast(features, rows)
         if self.weights.mod:
             parts["mod"] = self.discrimination(features, rows, heads)
-        values = torch.stack(list(parts.values()))
+        values = torch.stack([part.to(target.device) for part in parts.values()])
         return {**parts, "total": values @ values.new_tensor([getattr(self.weights, name) for name in parts])}
 
     def auxiliary(self, features: dict[str, Features], targets: dict[str, Tensor], heads: TrainingHeads) -> Tensor:

@@ -33,6 +33,11 @@ class Batch:
     rows: dict[str, Tensor]
     target: Tensor
 
+    def to(self, device: torch.device) -> "Batch":
+        """Values and target on `device`; positions stay on the CPU, from where they can index a tensor anywhere."""
+        inputs = {name: x.to(device) for name, x in self.inputs.items()}
+        return Batch(inputs, self.rows, self.target.to(device))
+
 
 @dataclass(frozen=True)
 class Streamed:

@@ -17,7 +17,7 @@ from edge.recipe import Recipe, recipe_from_json
 from edge.sensors import Modality
 from edge.tasks import Task
 from edge.train import checkpoint
-from edge.train.distributed import first_goes_ahead
+from edge.train.distributed import compute_device, first_goes_ahead
 from edge.train.encoders import weights_digest
 from edge.train.fingerprint import code_version, fingerprint, is_current
 from edge.train.loop import Schedule, fit
@@ -149,6 +149,7 @@ def train_network(
         return load_network(folder)
     if not (folder / STATE).exists():
         check_replaceable(folder, FACTS)
+    device = compute_device(recipe.training.device)
     method, split = TRAINABLE_BY_NAME[recipe.method], split_of(data, recipe)
     samples = load_samples(data, modalities, split)
     parts = usable(samples, split)
@@ -162,7 +163,8 @@ def train_network(
     history = fit(
         model, method.losses(model, setting), parts, schedule_of(recipe, len(parts[0])),
         seed=recipe.seed, state=folder / STATE, fingerprint=mark,
-        label=f"train {recipe.method} {'+'.join(modalities)}", resume=resume, bf16=recipe.training.bf16,
+        label=f"train {recipe.method} {'+'.join(modalities)}", resume=resume,
+        device=device, bf16=recipe.training.bf16,
     )  # fmt: skip
     fitted = Fitted(folder, model, described, data.task, samples.scaling, samples.target_scaling, recipe, {})
     fitted.facts = {

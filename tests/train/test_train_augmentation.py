@@ -84,5 +84,5 @@ def test_images_are_turned_in_training_alone_and_where_the_recipe_wants_it(train
     samples = SimpleNamespace(batch=lambda index: batch(rgb=x))
     recipe = Recipe(training=dataclasses.replace(Training(), augment=augment))
     setting = Setting(None, recipe, None, samples, None, None, False)
-    shown = setting.batch(torch.nn.Identity().train(training), INDEX).inputs["rgb"]
+    shown = setting.batch(torch.nn.Linear(1, 1).train(training), INDEX).inputs["rgb"]
     assert torch.equal(shown, x) != expected

@@ -35,8 +35,10 @@ class Fusion(Network):
         """The features of a batch of `n` samples -> (n, K)."""
         parts = []
         for name in self.encoders:
-            part = self.head.weight.new_zeros(n, self.width)
-            parts.append(part.index_copy(0, rows[name], features[name]) if name in features else part)  # (n, d)
+            part = self.head.weight.new_zeros(n, self.width)  # (n, d)
+            if name in features:
+                part = part.index_copy(0, rows[name].to(part.device), features[name])
+            parts.append(part)
         prediction: Tensor = self.head(torch.cat(parts, dim=1))
         return prediction
 

@@ -61,13 +61,13 @@ class Disentangling:
         """The objectives by name and `total`, their weighted sum."""
         without_contrast = dataclasses.replace(self.weights, con=0.0)
         parts = CoLearning(self.loss, without_contrast)(features, target, rows, heads)
-        parts["adv"] = mean(
-            [
-                F.cross_entropy(heads.tell_shared(reverse(features[name].shared)), torch.full_like(rows[name], index))
-                for index, name in enumerate(rows)
-                if name in features
-            ]
-        )
+        told = []
+        for index, name in enumerate(rows):
+            if name in features:
+                shared = features[name].shared
+                modality = torch.full((len(shared),), index, device=shared.device)
+                told.append(F.cross_entropy(heads.tell_shared(reverse(shared)), modality))
+        parts["adv"] = mean(told)
         parts["perp"] = mean([orthogonality(part) for part in features.values()])
         adversary = self.weights.con * (parts["adv"] - parts["adv"].detach())
         parts["total"] = parts["total"] + adversary + parts["perp"]

@@ -55,12 +55,14 @@ class FullStudents:
         """`full` and `relation` of a batch whose samples are `index`: means over the students."""
         full, relation = [], []
         for name, part in features.items():
-            own, wanted = index[rows[name]], self.outputs[name]
-            full.append(distillation(self.task, part.prediction, wanted.prediction[own], TEMPERATURE))
-            relation += [
-                relation_distance(getattr(part, key), getattr(wanted, key)[own]) for key in ("specific", "shared")
-            ]
+            wanted = self._outputs_of(name, index[rows[name]], part.prediction.device)
+            full.append(distillation(self.task, part.prediction, wanted["prediction"], TEMPERATURE))
+            relation += [relation_distance(getattr(part, key), wanted[key]) for key in ("specific", "shared")]
         return {"full": mean(full), "relation": mean(relation)}
+
+    def _outputs_of(self, name: str, index: Tensor, device: torch.device) -> dict[str, Tensor]:
+        parts = ("prediction", "specific", "shared")
+        return {part: getattr(self.outputs[name], part)[index].to(device) for part in parts}
 
 
 def relation_distance(narrow: Tensor, full: Tensor) -> Tensor:

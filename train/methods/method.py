@@ -40,11 +40,11 @@ class Setting:
     full: FullStudents | None = None  # for narrower students
 
     def batch(self, network: Network, index: Tensor) -> Batch:
-        """The samples of `index`, as `network` shall see them: images are turned while it is trained."""
+        """The samples of `index`, as `network` shall see them: where it is, and images turned while it is trained."""
         batch = self.samples.batch(index)
         if network.training and self.recipe.training.augment:
             batch.inputs = turned(batch, index, self.recipe.seed)
-        return batch
+        return batch.to(next(network.parameters()).device)
 
 
 @dataclass(frozen=True)

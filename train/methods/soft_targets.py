@@ -42,12 +42,11 @@ class SoftTargets:
 
     def __call__(self, features: dict[str, Features], index: Tensor, rows: Rows) -> Tensor:
         """Mean over the students of a batch, whose samples are `index`, of their distance to the teacher."""
-        return mean(
-            [
-                distillation(self.task, part.prediction, self.outputs[index[rows[name]]], self.temperature)
-                for name, part in features.items()
-            ]
-        )
+        terms = []
+        for name, part in features.items():
+            said = self.outputs[index[rows[name]]].to(part.prediction.device)
+            terms.append(distillation(self.task, part.prediction, said, self.temperature))
+        return mean(terms)
 
 
 def soft_targets(task: Task, samples: int, found: tuple[Tensor, Tensor], temperature: float) -> SoftTargets:
