@@ -4,8 +4,9 @@
 
 trains what is missing (10 folds x 5 seeds, grouped and random) below --out, where a run that was stopped goes on, and
 writes benchmarks/results/methods-DATA-PROTOCOL-KxS.csv (K folds, S seeds) and the table between `<!-- methods DATA
-PROTOCOL KxS -->` and `<!-- /methods -->` in benchmarks/RESULTS.md, at its end if it has no such place yet. Prints the
-tables and ends with one JSON line.
+PROTOCOL KxS -->` and `<!-- /methods -->` in benchmarks/RESULTS.md, at its end if it has no such place yet. With a
+recipe its name follows (methods-DATA-PROTOCOL-KxS-RECIPE.csv), so that the table without it stays. Prints the tables
+and ends with one JSON line.
 """
 
 import json
@@ -54,16 +55,20 @@ def main(
     done = []
     for study, command in studies:
         summary = run_study(study, jobs=jobs, keep_models=False)
-        done.append(publish(results, summary, command))
+        done.append(publish(results, summary, command, recipe.stem if recipe else None))
         print(f"{table(summary)}\n\n{caption(summary)}\n")
     print(json.dumps({"tables": done}))
 
 
-def publish(results: Path, summary: Summary, command: str) -> dict[str, Any]:
-    """Write the CSV and the part of RESULTS.md; says where and how many trainings stand behind it."""
+def publish(results: Path, summary: Summary, command: str, recipe: str | None = None) -> dict[str, Any]:
+    """Write the CSV and the part of RESULTS.md; says where and how many trainings stand behind it.
+
+    `recipe`: the name of the recipe, if there was one.
+    """
     from edge.train.summary import write_table
 
-    name = f"{summary['data']} {summary['protocol']} {summary['folds']}x{len(summary['seeds'])}"
+    parts = (summary["data"], summary["protocol"], f"{summary['folds']}x{len(summary['seeds'])}", recipe)
+    name = " ".join(part for part in parts if part)
     file = results / "results" / f"methods-{name.replace(' ', '-')}.csv"
     write_table(file, summary)
     text = f"    {command}\n\n{caption(summary)}\n\n{markdown(summary)}"

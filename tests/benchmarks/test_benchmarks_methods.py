@@ -97,6 +97,17 @@ def test_a_table_takes_its_place_at_the_end_and_keeps_it(results):
     assert after.endswith("<!-- /methods -->\n\nA remark at the end.\n")
 
 
+def test_a_table_with_a_recipe_stands_beside_the_one_without(results):
+    publish(results, SUMMARY, "python -m edge.benchmarks.methods --data lfmc")
+    done = publish(results, SUMMARY, "python -m edge.benchmarks.methods --data lfmc --recipe a/bf16.toml", "bf16")
+    assert done["csv"] == str(results / "results" / "methods-lfmc-grouped-10x5-bf16.csv")
+    names = sorted(file.name for file in (results / "results").iterdir())
+    assert names == ["methods-lfmc-grouped-10x5-bf16.csv", "methods-lfmc-grouped-10x5.csv"]
+    page = (results / "RESULTS.md").read_text()
+    assert page.count("<!-- methods lfmc grouped 10x5 -->") == 1
+    assert page.count("<!-- methods lfmc grouped 10x5 bf16 -->") == 1
+
+
 @pytest.fixture
 def data(tmp_path):
     rng = np.random.default_rng(0)
@@ -160,6 +171,19 @@ def test_all_methods_and_protocols_are_run_once_and_written(data, results, calls
     assert again.stdout == first.stdout
     assert calls == []
     assert (results / "RESULTS.md").read_text() == page
+
+
+def test_the_recipe_is_in_the_name_of_the_table_and_in_its_command(data, results, calls, tmp_path):
+    recipe = tmp_path / "short.toml"
+    recipe.write_text("[training]\nepochs = 3\n")
+    arguments = ["--data", str(data.folder), "--protocol", "random", "--method", "mdico", "--folds", "3"]
+    places = ["--recipe", str(recipe), "--out", str(tmp_path / "runs"), "--results", str(results)]
+    result = CliRunner().invoke(main, [*arguments, "--seeds", "1", *places])
+    assert result.exit_code == 0, result.output
+    page = (results / "RESULTS.md").read_text()
+    assert "<!-- methods fields random 3x1 short -->\n    python -m edge.benchmarks.methods --data " in page
+    assert f" --seeds 1 --recipe {recipe}\n" in page
+    assert (results / "results" / "methods-fields-random-3x1-short.csv").is_file()
 
 
 def test_no_models_are_kept(data, results, calls, tmp_path):

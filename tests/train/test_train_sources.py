@@ -34,6 +34,7 @@ def test_the_sources_are_the_files_in_the_folder():
         "simulated-regression",
         "treesatai-ts",
         "worldcereal-crop",
+        "worldcereal-global",
         "worldcereal-types",
     )
     for name in known():
@@ -362,7 +363,8 @@ def test_sources_made_from_the_same_files_share_their_folder(tmp_path, monkeypat
     monkeypatch.setenv("EDGE_DATA", str(tmp_path))
     for folder in ("worldcereal", "presto_algae_blooms", "lfmc"):
         (tmp_path / folder).mkdir()
-    assert local_copy("worldcereal-crop") == local_copy("worldcereal-types") == tmp_path / "worldcereal"
+    for name in ("worldcereal-crop", "worldcereal-global", "worldcereal-types"):
+        assert local_copy(name) == tmp_path / "worldcereal"
     assert local_copy("presto-algae-blooms") == tmp_path / "presto_algae_blooms"
     assert local_copy("presto-fuel-moisture") is None
     assert local_copy("lfmc") == tmp_path / "lfmc"

@@ -23,6 +23,7 @@ from edge.train.raw_files import block_mean, decode_image
 from edge.train.sources import fetch, load
 from edge.train.sources.idtrees import covered_pixels, crown_window, mean_spectrum
 from edge.train.sources.treesatai_ts import genera_above, patch_means
+from edge.train.sources.worldcereal_global import cells
 from edge.train.splits import split_indices
 
 
@@ -61,6 +62,29 @@ def test_worldcereal_values_are_in_their_units_and_missing_months_are_nan(real_d
     months = np.nanmean(temperature, axis=0)
     assert data.modalities["weather"].times[int(months.argmax())] in ("2017-07", "2018-07")
     assert data.modalities["weather"].times[int(months.argmin())] in ("2017-12", "2018-01")
+
+
+def test_the_worldwide_samples_of_both_files_are_one_set_whose_neighbours_share_a_cell(real_data, tmp_path):
+    data = fetch("worldcereal-global", tmp_path / "set", real_data("worldcereal"))
+    assert shapes(data) == {"optical": (12, 9), "sar": (12, 2), "weather": (12, 2), "topography": (2,)}
+    assert len(data) == 1000
+    assert data.target.sum() == 123 + 128  # land cover 11 in the two files
+    assert data.date.min() == np.datetime64("2016-11-01")
+    assert np.isnan(data.arrays["optical"]).mean() == pytest.approx(0.082, abs=0.001)
+    temperature, rain = data.arrays["weather"][..., 0], data.arrays["weather"][..., 1]
+    assert 230 < np.nanmin(temperature) < np.nanmax(temperature) < 320  # K
+    assert 500 < np.nansum(rain, axis=1).mean() < 1500  # mm a year
+    vv, vh = data.arrays["sar"][..., 0], data.arrays["sar"][..., 1]
+    assert np.nanmean(vh) < np.nanmean(vv) - 4
+    parts = split_indices(data, 0, 5)
+    assert not set(data.groups[parts.train]) & set(data.groups[np.r_[parts.validation, parts.test]])
+
+
+def test_places_of_a_cell_of_two_degrees_are_one_group():
+    latitude, longitude = np.array([0.1, 1.9, -0.1, 0.1, 2.0]), np.array([10.0, 11.9, 10.0, -10.1, 10.0])
+    found = cells(latitude, longitude)
+    assert found[0] == found[1]
+    assert len(set(found[1:].tolist())) == 4
 
 
 @pytest.mark.parametrize(
@@ -291,6 +315,7 @@ def test_treesatai_says_what_is_missing(tmp_path):
     [
         ("worldcereal-crop", "can_aafc_2017_monthly.npz"),
         ("worldcereal-types", "can_aafc_2017_monthly.npz"),
+        ("worldcereal-global", "global_cropland.npz"),
         ("presto-algae-blooms", "algae_blooms.npz"),
         ("presto-fuel-moisture", "fuel_moisture.npz"),
         ("idtrees", "plots.npz"),

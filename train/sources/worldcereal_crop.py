@@ -67,13 +67,8 @@ def write(
     return write_paired_set(
         folder,
         name=name,
-        modalities=_modalities(),
-        arrays={
-            "optical": table["S2"],
-            "sar": table["S1"],
-            "weather": table["METEO"] / STORED_PER_UNIT,
-            "topography": table["DEM"],
-        },
+        modalities=modalities(len(MONTHS), MONTHS),
+        arrays=arrays(table),
         target=target,
         task=task,
         groups=table["group_h3_l3"],
@@ -83,15 +78,22 @@ def write(
     )
 
 
-def _modalities() -> dict[str, Modality]:
+def arrays(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The modalities of an extraction, in the units of `modalities`."""
+    weather = table["METEO"] / STORED_PER_UNIT
+    return {"optical": table["S2"], "sar": table["S1"], "weather": weather, "topography": table["DEM"]}
+
+
+def modalities(months: int, times: tuple[str, ...] = ()) -> dict[str, Modality]:
+    """What stands in an extraction of so many months; `times` if they are the same for all samples."""
     optical = tuple(Band(name, "reflectance x 10000", common) for name, common in OPTICAL)
     sar = (Band("VV", "dB"), Band("VH", "dB"))
     weather = (Band("temperature_mean", "K"), Band("precipitation", "mm"))
     series = ("time", "band")
-    modalities = (
-        Modality("optical", optical, series, (18, 9), "Sentinel-2 MSI", MONTHS),
-        Modality("sar", sar, series, (18, 2), "Sentinel-1 C-SAR", MONTHS),
-        Modality("weather", weather, series, (18, 2), "AgERA5", MONTHS),
+    found = (
+        Modality("optical", optical, series, (months, 9), "Sentinel-2 MSI", times),
+        Modality("sar", sar, series, (months, 2), "Sentinel-1 C-SAR", times),
+        Modality("weather", weather, series, (months, 2), "AgERA5", times),
         Modality("topography", (Band("elevation", "m"), Band("slope")), ("band",), (2,), "elevation model"),
     )
-    return {modality.name: modality for modality in modalities}
+    return {modality.name: modality for modality in found}
