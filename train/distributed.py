@@ -93,6 +93,19 @@ def first_goes_ahead() -> Iterator[bool]:
             dist.barrier()
 
 
+def from_first(make: Callable[[], Tensor]) -> Tensor:
+    """What `make` gives in the first process, a float32 matrix (n, K) on the CPU, in all; the others wait for it."""
+    if not _together():
+        return make()
+    made = make() if rank() == 0 else torch.empty(0, 0)
+    shape = torch.tensor(made.shape)
+    dist.broadcast(shape, 0)
+    if rank():
+        made = torch.empty(shape.tolist())
+    dist.broadcast(made, 0)
+    return made
+
+
 def agreed(values: dict[str, float]) -> dict[str, float]:
     """The values of the first process: other machines may round otherwise, and all must stop after the same epoch."""
     if not _together():

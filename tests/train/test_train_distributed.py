@@ -92,6 +92,14 @@ def worker(number, port, folder):
         found = {f"{name}/{key}": value for name, index in BATCHES.items() for key, value in Run().step(index).items()}
         with distributed.first_goes_ahead() as first:
             (folder / f"{number}.turn").write_text(f"{first}, {len(list(folder.glob('*.turn')))} before")
+        made = []
+
+        def make():
+            made.append(number)
+            return torch.full((3, 2), number + 0.5)
+
+        found["from first"] = distributed.from_first(make)
+        (folder / f"{number}.made").write_text(str(made))
         run = Run()
         history = run.fit(folder / f"of-process-{number}" / "state", 2)
         assert not [module for module in run.model.modules() if "forward" in vars(module)]  # batch norm is as it was
@@ -176,12 +184,19 @@ def test_the_first_process_alone_writes_and_speaks_and_goes_ahead(two):
     assert [(two / f"{number}.turn").read_text() for number in range(2)] == ["True, 0 before", "False, 1 before"]
 
 
+def test_what_the_first_process_makes_is_made_once_for_all(two):
+    assert [(two / f"{number}.made").read_text() for number in range(2)] == ["[0]", "[]"]
+    for number in range(2):
+        assert torch.equal(part(two, number, "from first")[""], torch.full((3, 2), 0.5))
+
+
 def test_a_process_of_its_own_changes_nothing():
     run = Run()
     with distributed.session(), distributed.divided(run.model, run.losses) as losses:
         assert losses == run.losses
         assert distributed.rank() == 0
         assert distributed.agreed({"total": 0.1}) == {"total": 0.1}
+        assert distributed.from_first(lambda: torch.ones(2, 1)).tolist() == [[1.0], [1.0]]
         with distributed.first_goes_ahead() as first:
             assert first
 

@@ -17,7 +17,7 @@ from edge.errors import InputError
 from edge.recipe import Recipe
 from edge.sensors import Modality
 from edge.tasks import Task
-from edge.train.distributed import Losses
+from edge.train.distributed import Losses, from_first
 from edge.train.methods.method import Setting, student_losses
 from edge.train.methods.random_forest import described, forest, probabilities
 from edge.train.methods.soft_targets import SoftTargets, soft_targets
@@ -49,25 +49,30 @@ def losses(network: CoLearner, setting: Setting) -> Losses:
 
 
 def cross_fitted_forest(setting: Setting) -> SoftTargets:
-    """What forests say about the training and the validation samples, none of which the forest in question has seen."""
+    """What forests say about the training and the validation samples, none of which the forest in question has seen.
+
+    Of many processes the first one grows them (its trees on all cores).
+    """
     data, task, train, validation = setting.data, setting.data.task, setting.split.train, setting.split.validation
     parts = parts_of(data.groups[train])
     pairs = [(train[parts != part], train[parts == part]) for part in np.unique(parts)]
-    asked, said = [], []
-    forests = [*pairs, (train, np.setdiff1d(validation, train))]
-    for seen, unseen in tqdm(forests, desc="teacher", unit=" forests", leave=False, disable=None):
-        if len(unseen):
-            asked.append(unseen)
-            said.append(predicted(data, setting.recipe, setting.samples.target, seen, unseen))
-    outputs = torch.from_numpy(np.concatenate(said).astype(np.float32))
+    forests = [(seen, unseen) for seen, unseen in (*pairs, (train, np.setdiff1d(validation, train))) if len(unseen)]
+
+    def ask() -> torch.Tensor:
+        bar = tqdm(forests, desc="teacher", unit=" forests", leave=False, disable=None)
+        said = [predicted(data, setting.recipe, setting.samples.target, seen, unseen) for seen, unseen in bar]
+        return torch.from_numpy(np.concatenate(said).astype(np.float32))
+
+    outputs = from_first(ask)
+    asked = [torch.from_numpy(unseen) for _, unseen in forests]
     if task.kind == "multilabel":
         outputs = outputs.clamp(1e-3, 1 - 1e-3).logit()
     elif task.kind != "regression":
         outputs = outputs.clamp(min=1e-3).log()  # an empty leaf is no proof that a class is impossible
         if setting.loss.class_weights is not None:
-            target = setting.samples.target[torch.from_numpy(np.concatenate(asked[: len(pairs)]))]
+            target = setting.samples.target[torch.cat(asked[: len(pairs)])]
             outputs = balanced(outputs, target, setting.loss.class_weights)
-    return soft_targets(task, len(data), (torch.from_numpy(np.concatenate(asked)), outputs), temperature=1.0)
+    return soft_targets(task, len(data), (torch.cat(asked), outputs), temperature=1.0)
 
 
 def balanced(outputs: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
