@@ -37,11 +37,11 @@ class Features:
 class Encoder(nn.Sequential):
     """(N, *shape), normalised -> (N, d), sample by sample: many processes divide this (train/distributed.py)."""
 
-    bf16 = False  # round the factors of products and convolutions to bfloat16 while it is trained (Training.bf16)
+    bf16 = False  # round the factors of products and convolutions to bfloat16, as long as it is trained (Training.bf16)
 
     def forward(self, x: Tensor) -> Tensor:
         """What comes out has the type of what goes in."""
-        if not (self.bf16 and self.training):
+        if not self.bf16:
             return super().forward(x)  # type: ignore[no-any-return, no-untyped-call]
         with torch.autocast(x.device.type, torch.bfloat16):
             output: Tensor = super().forward(x)  # type: ignore[no-untyped-call]

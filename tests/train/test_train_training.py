@@ -12,6 +12,7 @@ from edge.recipe import Model, Objectives, Recipe, Training
 from edge.sensors import Band, Modality
 from edge.tasks import Task
 from edge.train import training
+from edge.train.model import Encoder
 from edge.train.paired import write_paired_set
 from edge.train.samples import Samples
 from edge.train.splits import split_indices
@@ -204,6 +205,7 @@ def test_bfloat16_changes_the_losses_by_no_more_than_its_rounding(small_paired, 
     exact = train(small_paired, SMALL, tmp_path / "exact")
     bf16 = dataclasses.replace(SMALL.training, bf16=True)
     rounded = train(small_paired, changed(training=bf16), tmp_path / "rounded")
+    assert not any(module.bf16 for module in rounded.model.modules() if isinstance(module, Encoder))
     (first, *_), (other, *_) = history(exact), history(rounded)
     assert first != other
     assert other[0] == pytest.approx(first[0], rel=0.02)
