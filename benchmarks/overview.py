@@ -1,0 +1,106 @@
+"""What the tables of all methods say together: `taught` beside its rivals, student by student.
+
+    python -m edge.benchmarks.overview
+
+reads benchmarks/results/methods-*.csv, writes the table between `<!-- overview students -->` and `<!-- /overview -->`
+in benchmarks/RESULTS.md, and prints it. Of several tables of one set and protocol the one with the most trainings of
+`taught` counts, then the one with the most methods. The protocol `published`, whose scores are too good, is left out.
+"""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from edge.benchmarks.figures import METRIC_NAMES
+from edge.benchmarks.sections import replace_section
+from edge.errors import InputError
+
+OURS, REFERENCE, FOREST = "taught", "single-matched", "random-forest"
+BESIDE = (REFERENCE, "mdico", FOREST)
+LEVEL = 0.005  # of the metric: less is no difference
+PROTOCOLS = {"grouped": "grouped folds", "fixed": "the sets' own split", "random": "random folds"}
+HEAD = ("set", "protocol", "modality", "metric", *BESIDE, OURS, f"− {REFERENCE}", "p", "best of the other students")
+
+Row = dict[str, str]
+
+
+@click.command()
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=Path("benchmarks"),
+              show_default=True, help="The folder that holds RESULTS.md and results/.")  # fmt: skip
+def main(results: Path) -> None:
+    """Write the overview of the tables in results/."""
+    if not (results / "RESULTS.md").is_file():
+        raise InputError(f"{results / 'RESULTS.md'} is missing; run this in the repository, or give --results")
+    text = overview(read_tables(results / "results"))
+    replace_section(results / "RESULTS.md", "overview students", f"    python -m edge.benchmarks.overview\n\n{text}")
+    print(text)
+
+
+def read_tables(folder: Path) -> list[tuple[str, list[Row]]]:
+    """(name, rows) of one table for each set and protocol, in the order of PROTOCOLS."""
+    best: dict[tuple[str, str], tuple[tuple[int, int], str, list[Row]]] = {}
+    for path in sorted(folder.glob("methods-*.csv")):
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        ours = [row for row in rows if row["method"] == OURS]
+        if not ours or ours[0]["protocol"] not in PROTOCOLS:
+            continue
+        key = ours[0]["protocol"], ours[0]["data"]
+        size = int(ours[0]["n"]), len({row["method"] for row in rows})
+        if key not in best or size > best[key][0]:
+            best[key] = size, path.stem.removeprefix(f"methods-{key[1]}-").replace("-", " "), rows
+    order = sorted(best, key=lambda key: (list(PROTOCOLS).index(key[0]), key[1]))
+    return [best[key][1:] for key in order]
+
+
+def overview(tables: list[tuple[str, list[Row]]]) -> str:
+    """A Markdown table with a line for each student, and a sentence for each protocol."""
+    lines, students = list[tuple[str, ...]](), dict[str, list[dict[str, Row]]]()
+    for name, rows in tables:
+        metric = next(column for column in rows[0] if column.endswith("_mean"))
+        for modality in [row["modality"] for row in rows if row["method"] == OURS]:
+            found = {row["method"]: row for row in rows if row["modality"] == modality}
+            students.setdefault(rows[0]["protocol"], []).append(found)
+            lines.append((rows[0]["data"], name, modality, *_cells(found, metric)))
+    rule = ["---" if i < 4 else "---:" for i in range(len(HEAD))]
+    page = [f"| {' | '.join(line)} |" for line in (HEAD, rule, *lines)]
+    return "\n".join([*page, "", *(_sentence(PROTOCOLS[key], found) for key, found in students.items())])
+
+
+def _cells(found: dict[str, Row], metric: str) -> Iterable[str]:
+    score = {method: float(row[metric]) for method, row in found.items()}
+    name = metric.removesuffix("_mean")
+    yield METRIC_NAMES.get(name, name)
+    for method in (*BESIDE, OURS):
+        yield f"{score[method]:.3f}" if method in score else ""
+    yield f"{_difference(found[OURS]):+.3f}"
+    p = found[OURS][f"vs_{REFERENCE}_p"]
+    yield f"{float(p):.3f}" if p else ""
+    others = [method for method in score if method not in (OURS, REFERENCE, FOREST)]
+    best = max(others, key=lambda method: score[method], default=None)
+    yield f"{best} {score[best]:.3f}" if best else ""
+
+
+def _difference(row: Row) -> float:
+    return float(row[f"vs_{REFERENCE}_difference"])
+
+
+def _sentence(protocol: str, students: list[dict[str, Row]]) -> str:
+    ours = [found[OURS] for found in students]
+    ahead = [row for row in ours if _difference(row) >= LEVEL]
+    behind = [row for row in ours if _difference(row) <= -LEVEL]
+    clear = [row for row in ours if row[f"vs_{REFERENCE}_p"] and float(row[f"vs_{REFERENCE}_p"]) < 0.05]
+    metric = f"vs_{REFERENCE}_difference"
+    forests = [found for found in students if FOREST in found]
+    beaten = [found for found in forests if float(found[OURS][metric]) > float(found[FOREST][metric])]
+    return (
+        f"- {protocol[0].upper()}{protocol[1:]}: `{OURS}` is ahead of {REFERENCE} by {LEVEL} or more in {len(ahead)} "
+        f"of {len(ours)} students, behind by as much in {len(behind)}; p < .05 in {len(clear)}. It is ahead of its "
+        f"sensor's forest in {len(beaten)} of {len(forests)}."
+    )
+
+
+if __name__ == "__main__":
+    main()
