@@ -88,18 +88,20 @@ def _difference(row: Row) -> float:
 
 
 def _sentence(protocol: str, students: list[dict[str, Row]]) -> str:
-    ours = [found[OURS] for found in students]
-    ahead = [row for row in ours if _difference(row) >= LEVEL]
-    behind = [row for row in ours if _difference(row) <= -LEVEL]
-    clear = [row for row in ours if row[f"vs_{REFERENCE}_p"] and float(row[f"vs_{REFERENCE}_p"]) < 0.05]
-    metric = f"vs_{REFERENCE}_difference"
+    ahead = [found[OURS] for found in students if _difference(found[OURS]) >= LEVEL]
+    behind = [found[OURS] for found in students if _difference(found[OURS]) <= -LEVEL]
     forests = [found for found in students if FOREST in found]
-    beaten = [found for found in forests if float(found[OURS][metric]) > float(found[FOREST][metric])]
+    beaten = [found for found in forests if _difference(found[OURS]) > _difference(found[FOREST])]
     return (
-        f"- {protocol[0].upper()}{protocol[1:]}: `{OURS}` is ahead of {REFERENCE} by {LEVEL} or more in {len(ahead)} "
-        f"of {len(ours)} students, behind by as much in {len(behind)}; p < .05 in {len(clear)}. It is ahead of its "
-        f"sensor's forest in {len(beaten)} of {len(forests)}."
+        f"- {protocol[0].upper()}{protocol[1:]}, {len(students)} students: `{OURS}` is ahead of {REFERENCE} by {LEVEL} "
+        f"or more in {len(ahead)} (p < .05: {_clear(ahead)}), behind by as much in {len(behind)} (p < .05: "
+        f"{_clear(behind)}). It is ahead of its sensor's forest in {len(beaten)} of {len(forests)}."
     )
+
+
+def _clear(rows: list[Row]) -> int:
+    """How many of the differences the paired test says to be no chance."""
+    return sum(float(row[f"vs_{REFERENCE}_p"] or 1) < 0.05 for row in rows)
 
 
 if __name__ == "__main__":

@@ -50,10 +50,10 @@ def test_each_student_has_a_line_and_each_protocol_a_sentence(results):
         "| fields | grouped 5x1 | sar | R² | 0.250 | 0.260 | 0.200 | 0.300 | +0.050 | 0.010 | mutual 0.310 |",
         "| fields | random 5x1 | sar | R² | 0.250 | 0.260 | 0.200 | 0.252 | +0.002 | 0.900 | mutual 0.310 |",
         "",
-        "- Grouped folds: `taught` is ahead of single-matched by 0.005 or more in 1 of 1 students, behind by as much "
-        "in 0; p < .05 in 1. It is ahead of its sensor's forest in 1 of 1.",
-        "- Random folds: `taught` is ahead of single-matched by 0.005 or more in 0 of 1 students, behind by as much "
-        "in 0; p < .05 in 0. It is ahead of its sensor's forest in 1 of 1.",
+        "- Grouped folds, 1 students: `taught` is ahead of single-matched by 0.005 or more in 1 (p < .05: 1), behind by "
+        "as much in 0 (p < .05: 0). It is ahead of its sensor's forest in 1 of 1.",
+        "- Random folds, 1 students: `taught` is ahead of single-matched by 0.005 or more in 0 (p < .05: 0), behind by "
+        "as much in 0 (p < .05: 0). It is ahead of its sensor's forest in 1 of 1.",
     ]
 
 
@@ -61,10 +61,12 @@ def test_a_student_that_is_behind_counts_as_behind(results):
     write(results, "fields-fixed-1x1", fields("fixed", n=1, ours=0.19, p=""))
     *_, line, _, sentence = run(results)
     assert "| 0.190 | -0.060 |  | mutual 0.310 |" in line
-    assert (
-        "in 0 of 1 students, behind by as much in 1; p < .05 in 0. It is ahead of its sensor's forest in 0 of 1"
-        in sentence
-    )
+    assert "in 0 (p < .05: 0), behind by as much in 1 (p < .05: 0). It is ahead of its sensor's forest in 0" in sentence
+
+
+def test_a_clear_loss_is_not_counted_as_a_win(results):
+    write(results, "fields-random-5x1", fields("random", ours=0.19, p="0.004"))
+    assert "in 0 (p < .05: 0), behind by as much in 1 (p < .05: 1)." in run(results)[-1]
 
 
 def test_the_table_with_the_most_trainings_counts_then_the_one_with_the_most_methods(results):
