@@ -50,10 +50,10 @@ def test_each_student_has_a_line_and_each_protocol_a_sentence(results):
         "| fields | grouped 5x1 | sar | R² | 0.250 | 0.260 | 0.200 | 0.300 | +0.050 | 0.010 | mutual 0.310 |",
         "| fields | random 5x1 | sar | R² | 0.250 | 0.260 | 0.200 | 0.252 | +0.002 | 0.900 | mutual 0.310 |",
         "",
-        "- Grouped folds, 1 students: `taught` is ahead of single-matched by 0.005 or more in 1 (p < .05: 1), behind by "
-        "as much in 0 (p < .05: 0). It is ahead of its sensor's forest in 1 of 1.",
-        "- Random folds, 1 students: `taught` is ahead of single-matched by 0.005 or more in 0 (p < .05: 0), behind by "
-        "as much in 0 (p < .05: 0). It is ahead of its sensor's forest in 1 of 1.",
+        "- Grouped folds, 1 students: `taught` is ahead of single-matched by 0.005 or more in 1 (p < .05: 1), behind "
+        "by as much in 0 (p < .05: 0). It is ahead of its sensor's forest in 1 of 1.",
+        "- Random folds, 1 students: `taught` is ahead of single-matched by 0.005 or more in 0 (p < .05: 0), behind "
+        "by as much in 0 (p < .05: 0). It is ahead of its sensor's forest in 1 of 1.",
     ]
 
 
