@@ -50,7 +50,7 @@ def read_tables(folder: Path) -> list[tuple[str, list[Row]]]:
         key = ours[0]["protocol"], ours[0]["data"]
         size = int(ours[0]["n"]), len({row["method"] for row in rows})
         if key not in best or size > best[key][0]:
-            best[key] = size, path.stem.removeprefix(f"methods-{key[1]}-").replace("-", " "), rows
+            best[key] = size, path.stem.removeprefix(f"methods-{key[1]}-").replace("-", " ", 2), rows
     order = sorted(best, key=lambda key: (list(PROTOCOLS).index(key[0]), key[1]))
     return [best[key][1:] for key in order]
 

@@ -73,11 +73,11 @@ def test_the_table_with_the_most_trainings_counts_then_the_one_with_the_most_met
     write(results, "fields-grouped-5x1", fields("grouped", ours=0.31))
     write(results, "fields-grouped-5x3", fields("grouped", n=15, ours=0.32)[::3])  # taught and single-matched
     write(results, "fields-random-5x1", fields("random", ours=0.33)[:4])
-    write(results, "fields-random-5x1-bf16", fields("random", ours=0.34))
+    write(results, "fields-random-5x1-patch-bf16", fields("random", ours=0.34))
     found = [line.split(" | ") for line in run(results) if line.startswith("| fields")]
     assert [(line[1], line[6], line[7], line[-1]) for line in found] == [
         ("grouped 5x3", "", "0.320", " |"),
-        ("random 5x1 bf16", "0.200", "0.340", "mutual 0.310 |"),
+        ("random 5x1 patch-bf16", "0.200", "0.340", "mutual 0.310 |"),
     ]
 
 
