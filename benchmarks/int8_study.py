@@ -24,9 +24,8 @@ import numpy as np
 
 from edge.benchmarks.accuracy import worst_class
 from edge.benchmarks.figures import metric_name
-from edge.benchmarks.sections import replace_section
+from edge.benchmarks.sections import markdown_table, replace_section, results_page
 from edge.commands.options import make_recipe, split_list
-from edge.errors import InputError
 from edge.recipe import Recipe
 from edge.tasks import Task
 
@@ -191,7 +190,7 @@ def markdown(summary: list[dict[str, Any]], metric: str) -> str:
         "modality", "INT8 by", f"{metric_name(metric)}, validation", "− FP32", f"{metric_name(metric)}, test",
         "− FP32 [95 %]", "worst class", "sensor from specific", "sensor from shared", "recall@1", "time / training",
     ]  # fmt: skip
-    lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
+    lines = [head]
     for entry in summary:
         cells = [entry["modality"], entry["variant"], _number(entry["validation"])]
         test = entry.get("test_against_fp32")
@@ -202,7 +201,7 @@ def markdown(summary: list[dict[str, Any]], metric: str) -> str:
         cells += [_number(entry[key], 2) for key in ("probe_specific", "probe_shared")]
         cells += [_number(entry["recall_1"]), f"{entry['time_share']:.2f}" if test else ""]
         lines.append(cells)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(lines, left=2)
 
 
 def _number(value: float | None, digits: int = 3) -> str:
@@ -240,8 +239,7 @@ def _value(key: str, cell: str) -> Any:
               show_default=True, help="The folder that holds RESULTS.md and results/.")  # fmt: skip
 def main(data: str, folds: int, seeds: int, jobs: int, recipe: Path | None, out: Path, results: Path) -> None:
     """Compare ways to INT8 on real sets."""
-    if not (results / "RESULTS.md").is_file():
-        raise InputError(f"{results / 'RESULTS.md'} is missing; run this in the repository, or give --results")
+    results_page(results)  # hours of training should not end with a missing page
     tables = [
         one_set(make_recipe(recipe, data=name), folds, seeds, jobs, out / Path(name).name, results)
         for name in split_list(data)

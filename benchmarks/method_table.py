@@ -4,6 +4,7 @@ from typing import Any
 
 from edge.benchmarks.figures import NOT_MEASURED, metric_name
 from edge.benchmarks.report import columns
+from edge.benchmarks.sections import markdown_table
 
 Summary = dict[str, Any]
 # The metric beside the main one.
@@ -25,9 +26,7 @@ def table(summary: Summary) -> str:
 
 def markdown(summary: Summary) -> str:
     """A Markdown table, method and modality to the left, figures to the right."""
-    head, *lines = _lines(summary)
-    rule = ["---" if i < 2 else "---:" for i in range(len(head))]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *lines))
+    return markdown_table(_lines(summary), left=2)
 
 
 def caption(summary: Summary) -> str:

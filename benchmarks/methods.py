@@ -17,9 +17,8 @@ from typing import Any
 import click
 
 from edge.benchmarks.method_table import caption, markdown, table
-from edge.benchmarks.sections import replace_section
+from edge.benchmarks.sections import replace_section, results_page
 from edge.commands.options import make_recipe, methods_option, split_list
-from edge.errors import InputError
 from edge.recipe import METHODS, PROTOCOLS
 
 Summary = dict[str, Any]
@@ -43,8 +42,7 @@ def main(
     """Train, test and tabulate all methods (or those of --method)."""
     from edge.train.protocol import make_study, run_study
 
-    if not (results / "RESULTS.md").is_file():
-        raise InputError(f"{results / 'RESULTS.md'} is missing; run this in the repository, or give --results")
+    results_page(results)  # hours of training should not end with a missing page
     studies = []
     for name in split_list(data):
         for one in split_list(protocol):

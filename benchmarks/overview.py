@@ -13,9 +13,8 @@ from pathlib import Path
 
 import click
 
-from edge.benchmarks.figures import METRIC_NAMES
-from edge.benchmarks.sections import replace_section
-from edge.errors import InputError
+from edge.benchmarks.figures import metric_name
+from edge.benchmarks.sections import markdown_table, replace_section, results_page
 
 OURS, REFERENCE, FOREST = "taught", "single-matched", "random-forest"
 BESIDE = (REFERENCE, "mdico", FOREST)
@@ -31,10 +30,9 @@ Row = dict[str, str]
               show_default=True, help="The folder that holds RESULTS.md and results/.")  # fmt: skip
 def main(results: Path) -> None:
     """Write the overview of the tables in results/."""
-    if not (results / "RESULTS.md").is_file():
-        raise InputError(f"{results / 'RESULTS.md'} is missing; run this in the repository, or give --results")
+    page = results_page(results)
     text = overview(read_tables(results / "results"))
-    replace_section(results / "RESULTS.md", "overview students", f"    python -m edge.benchmarks.overview\n\n{text}")
+    replace_section(page, "overview students", f"    python -m edge.benchmarks.overview\n\n{text}")
     print(text)
 
 
@@ -64,15 +62,18 @@ def overview(tables: list[tuple[str, list[Row]]]) -> str:
             found = {row["method"]: row for row in rows if row["modality"] == modality}
             students.setdefault(rows[0]["protocol"], []).append(found)
             lines.append((rows[0]["data"], name, modality, *_cells(found, metric)))
-    rule = ["---" if i < 4 else "---:" for i in range(len(HEAD))]
-    page = [f"| {' | '.join(line)} |" for line in (HEAD, rule, *lines)]
-    return "\n".join([*page, "", *(_sentence(PROTOCOLS[key], found) for key, found in students.items())])
+    return "\n".join(
+        [
+            markdown_table((HEAD, *lines), left=4),
+            "",
+            *(_sentence(PROTOCOLS[key], found) for key, found in students.items()),
+        ]
+    )
 
 
 def _cells(found: dict[str, Row], metric: str) -> Iterable[str]:
     score = {method: float(row[metric]) for method, row in found.items()}
-    name = metric.removesuffix("_mean")
-    yield METRIC_NAMES.get(name, name)
+    yield metric_name(metric.removesuffix("_mean"))
     for method in (*BESIDE, OURS):
         yield f"{score[method]:.3f}" if method in score else ""
     yield f"{_difference(found[OURS]):+.3f}"

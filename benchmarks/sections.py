@@ -1,9 +1,26 @@
 """Tables that a command writes into a page, between `<!-- KIND NAME -->` and `<!-- /KIND -->`."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
+from edge.errors import InputError
 from edge.files import write_text
+
+
+def results_page(folder: Path) -> Path:
+    """RESULTS.md in the folder of --results; InputError if there is none."""
+    page = folder / "RESULTS.md"
+    if not page.is_file():
+        raise InputError(f"{page} is missing; run this in the repository, or give --results")
+    return page
+
+
+def markdown_table(lines: Iterable[Iterable[str]], left: int) -> str:
+    """Lines of cells, the first one the head, as Markdown: `left` columns to the left, figures to the right."""
+    head, *rest = [list(line) for line in lines]
+    rule = ["---"] * left + ["---:"] * (len(head) - left)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *rest))
 
 
 def replace_section(page: Path, name: str, text: str) -> None:
