@@ -50,6 +50,14 @@ class Loss:
         weights = None if self.class_weights is None else self.class_weights.to(prediction.device)
         return F.cross_entropy(prediction, target, weight=weights)
 
+    def each(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """The same for every sample (N,); a sample of a class of weight w counts w times, whatever the others weigh."""
+        if self.task.kind == "regression":
+            return F.mse_loss(prediction.squeeze(1), target, reduction="none")
+        if self.task.kind == "multilabel":
+            return F.binary_cross_entropy_with_logits(prediction, target, reduction="none").mean(1)
+        return F.cross_entropy(prediction, target, weight=self.class_weights, reduction="none")
+
 
 def class_weights(task: Task, target: Tensor) -> Tensor | None:
     """N / (K * count) for each class of the training samples ("balanced"); a class without samples weighs 0."""

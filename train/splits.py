@@ -67,6 +67,17 @@ def protocol_text(data: PairedSet, recipe: Recipe) -> str:
     return f"{name}, {count} folds{after[name]}, test fold {recipe.fold}, seed {recipe.seed}"
 
 
+def judged_units(data: PairedSet, protocol: str | None, index: np.ndarray) -> np.ndarray:
+    """A number (n,) for each of the samples `index`: those of one number stand on one side of the protocol's splits.
+
+    Groups, or with random folds single samples. What is to be known about test samples is told by other numbers.
+    """
+    if protocol_of(data, protocol) in ("random", "published"):
+        return index
+    units: np.ndarray = data.groups[index]
+    return units
+
+
 def split_indices(
     data: PairedSet, fold: int = 0, folds: int | None = None, *, protocol: str | None = None, seed: int = 0
 ) -> Split:

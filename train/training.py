@@ -24,7 +24,7 @@ from edge.train.loop import Schedule, fit
 from edge.train.mapped import rows_of
 from edge.train.methods import STUDENTS_BY_NAME, TOGETHER, TRAINABLE_BY_NAME
 from edge.train.methods.full import FullStudents, student_outputs
-from edge.train.methods.method import Objective, Prediction, Setting
+from edge.train.methods.method import Objective, Prediction, Setting, Settling
 from edge.train.model import CoLearner, Network
 from edge.train.objectives import Loss, class_weights
 from edge.train.paired import PairedSet
@@ -166,6 +166,7 @@ def train_network(
         label=f"train {recipe.method} {'+'.join(modalities)}", resume=resume,
         device=device, bf16=recipe.training.bf16,
     )  # fmt: skip
+    settled = method.settle(model, setting) if isinstance(method, Settling) else {}
     fitted = Fitted(folder, model, described, data.task, samples.scaling, samples.target_scaling, recipe, {})
     fitted.facts = {
         "schema": SCHEMA,
@@ -183,6 +184,7 @@ def train_network(
             name: score(data.task, found.values, np.asarray(data.target)[found.index])
             for name, found in predictions(fitted, data, split.validation).items()
         },
+        **settled,
         "history": history,
     }
     with first_goes_ahead() as first:

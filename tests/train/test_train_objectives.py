@@ -233,3 +233,19 @@ def test_class_weights_balance_the_loss():
     each = -prediction.log_softmax(1)[range(4), target]
     expected = (each[:3].mean() + each[3]) / 2  # both classes count the same
     torch.testing.assert_close(Loss(Task("binary", classes=("no", "yes")), weights)(prediction, target), expected)
+
+
+@pytest.mark.parametrize("kind", ["regression", "multiclass", "multilabel"])
+def test_the_losses_of_single_samples_add_up_to_that_of_all(kind):
+    task = Task("regression", "moisture") if kind == "regression" else Task(kind, classes=("a", "b", "c"))
+    prediction = torch.randn(20, task.n_outputs, generator=torch.Generator().manual_seed(0))
+    target = {
+        "regression": torch.linspace(-1, 1, 20), "multiclass": torch.arange(20) % 3 % 2,
+        "multilabel": (prediction > 0.3).float(),
+    }[kind]  # fmt: skip
+    weights = class_weights(task, target)
+    each, share = Loss(task, weights).each(prediction, target), 1 / 20
+    if weights is not None:
+        share = 1 / weights[target].sum()
+    torch.testing.assert_close(each.sum() * share, Loss(task, weights)(prediction, target))
+    torch.testing.assert_close(each[4:5], Loss(task, weights).each(prediction[4:5], target[4:5]))

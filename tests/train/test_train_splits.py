@@ -5,7 +5,15 @@ from edge.errors import InputError
 from edge.recipe import PROTOCOLS, Recipe
 from edge.tasks import Task
 from edge.train.datasets import resolve
-from edge.train.splits import fold_count, grouped_folds, protocol_of, protocol_text, random_folds, split_indices
+from edge.train.splits import (
+    fold_count,
+    grouped_folds,
+    judged_units,
+    protocol_of,
+    protocol_text,
+    random_folds,
+    split_indices,
+)
 
 
 def test_every_fold_covers_all_samples_once_and_keeps_groups_apart(small_paired):
@@ -137,6 +145,14 @@ def test_only_random_folds_put_a_group_on_two_sides(small_paired):
     for protocol, shared in (("grouped", False), ("random", True), ("published", True)):
         split = split_indices(small_paired, protocol=protocol)
         assert bool(set(small_paired.groups[split.train]) & set(small_paired.groups[split.test])) == shared
+
+
+def test_samples_are_judged_by_what_the_protocol_keeps_apart(small_paired, own_split):
+    index = np.array([5, 3, 11])
+    for data, protocol in ((small_paired, None), (small_paired, "grouped"), (own_split, None)):
+        np.testing.assert_array_equal(judged_units(data, protocol, index), data.groups[index])
+    for protocol in ("random", "published"):
+        np.testing.assert_array_equal(judged_units(small_paired, protocol, index), index)
 
 
 def test_random_folds_deal_a_permutation_out_like_cards():

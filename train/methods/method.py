@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -80,6 +80,14 @@ class Trainable(Named, Protocol):
 
     def losses(self, network: Any, setting: Setting) -> Losses:
         """From the indices of a batch to its objectives and their "total"."""
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """A method with something left to do when the network has its weights."""
+
+    def settle(self, network: Any, setting: Setting) -> dict[str, Any]:
+        """Do it; gives what is worth keeping in training.json."""
 
 
 class Students(Trainable, Protocol):

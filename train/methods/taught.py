@@ -5,9 +5,13 @@ topography: known while a model is trained, absent in the field). It is cross-fi
 sample comes from a forest that never saw the sample's group (site, field, scene). A teacher that has seen the sample
 repeats its label, noise included, and teaches nothing that the label does not; a cross-fitted one says what can be
 known about places that are not in the training data (Chernozhukov et al. 2018, arXiv 1608.00060, on cross-fitting).
+With random folds, where the students are tested on other samples of the same places, neither has it seen the sample,
+but its place.
 
 Chosen on validation samples, benchmarks/RESULTS.md.
 """
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +25,11 @@ from edge.train.distributed import Losses, from_first
 from edge.train.methods.method import Setting, student_losses
 from edge.train.methods.random_forest import described, forest, probabilities
 from edge.train.methods.soft_targets import SoftTargets, soft_targets
+from edge.train.methods.two_heads import TwoHeads, WithSecondHead, merge
 from edge.train.model import CoLearner
 from edge.train.objectives import CoLearning, Loss
 from edge.train.paired import PairedSet
-from edge.train.splits import grouped_folds
+from edge.train.splits import grouped_folds, judged_units
 
 ABOUT = {"taught": "co-learning, and a forest on every modality teaches; each student needs its own modality only"}
 TOGETHER = True
@@ -34,8 +39,8 @@ BLOCK = 8192  # samples that are read at once
 
 
 def build(modalities: list[Modality], task: Task, recipe: Recipe) -> CoLearner:
-    """The co-learned students."""
-    return CoLearner(modalities, task, recipe.model)
+    """The co-learned students, while they are trained with a second head each."""
+    return CoLearner(modalities, task, recipe.model, heads=TwoHeads)
 
 
 def objectives(recipe: Recipe, loss: Loss) -> CoLearning:
@@ -44,8 +49,14 @@ def objectives(recipe: Recipe, loss: Loss) -> CoLearning:
 
 
 def losses(network: CoLearner, setting: Setting) -> Losses:
-    """The objectives plus the distance to the teacher, of weight 1."""
-    return student_losses(network, setting, objectives(setting.recipe, setting.loss), cross_fitted_forest(setting))
+    """The objectives plus the distance to the teacher, of weight 1, and what the second heads learn."""
+    objective = WithSecondHead(objectives(setting.recipe, setting.loss))
+    return student_losses(network, setting, objective, cross_fitted_forest(setting))
+
+
+def settle(network: CoLearner, setting: Setting) -> dict[str, Any]:
+    """One head in the place of two; `untaught`: the weight of the second one in each student."""
+    return {"untaught": merge(network, setting)}
 
 
 def cross_fitted_forest(setting: Setting) -> SoftTargets:
@@ -54,7 +65,7 @@ def cross_fitted_forest(setting: Setting) -> SoftTargets:
     Of many processes the first one grows them (its trees on all cores).
     """
     data, task, train, validation = setting.data, setting.data.task, setting.split.train, setting.split.validation
-    parts = parts_of(data.groups[train])
+    parts = parts_of(judged_units(data, setting.recipe.protocol, train))
     pairs = [(train[parts != part], train[parts == part]) for part in np.unique(parts)]
     forests = [(seen, unseen) for seen, unseen in (*pairs, (train, np.setdiff1d(validation, train))) if len(unseen)]
 
