@@ -1,13 +1,12 @@
 """A random forest for each modality (Breiman 2001), scikit-learn's: the baseline that needs no network.
 
-The values of a sample are one flat row in sensor units; an image is told by the quantiles of its bands and of their
-differences. scikit-learn's trees handle missing values themselves: each split learns from the training samples on which
-side they go. Classes are balanced, as they are in the networks' losses. It has no epochs: the validation samples are
-scored and otherwise not used.
+The values of a sample are one flat row in sensor units; an image is told by the quantiles of its bands. scikit-learn's
+trees handle missing values themselves: each split learns from the training samples on which side they go. Classes are
+balanced, as they are in the networks' losses. It has no epochs: the validation samples are scored and otherwise not
+used.
 """
 
 import time
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ TREES = 200
 LEAF = 3  # training samples in a leaf, at least; with scikit-learn's 1 the forest is weaker on lfmc, R2 0.02
 FEATURES = {"regression": 0.4}  # tried at a split; the square root of their number for classes
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # what the forest is told of a band of an image
-PAIRED = 16  # bands of an image whose differences are told, at most: 120 pairs; a hyperspectral image has thousands
 ABOUT = {"random-forest": "a forest on the values of one modality, which is all it needs"}
 TOGETHER = False
 
@@ -81,21 +79,12 @@ def forest(task: Task, recipe: Recipe, values: np.ndarray, target: np.ndarray) -
 
 
 def described(data: PairedSet, name: str, index: np.ndarray) -> np.ndarray:
-    """(n, F): the values of a series or a vector; of an image the QUANTILES of each band, since trees see no shapes.
-
-    So are those of the difference of any two bands, pixel by pixel: what spectral indices (and, where the bands are of
-    two dates, change) are made of, and what the quantiles of either band do not tell. Chosen on validation samples,
-    benchmarks/RESULTS.md.
-    """
+    """(n, F): the values of a series or a vector; of an image the QUANTILES of each band, since trees see no shapes."""
     values = np.asarray(rows_of(data.arrays[name])[index], dtype=np.float32)
     if data.modalities[name].kind != "image":
         return values.reshape(len(index), -1)
     pixels = values.reshape(*values.shape[:2], -1)  # (n, B, H W)
-    bands = pixels.shape[1]
-    pairs = combinations(range(bands), 2) if bands <= PAIRED else ()
-    told = [_quantiles(pixels[:, band]) for band in range(bands)]
-    told += [_quantiles(pixels[:, one] - pixels[:, other]) for one, other in pairs]
-    return np.concatenate(told, axis=1)
+    return np.concatenate([_quantiles(pixels[:, band]) for band in range(pixels.shape[1])], axis=1)
 
 
 def _quantiles(pixels: np.ndarray) -> np.ndarray:
