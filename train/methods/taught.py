@@ -5,8 +5,8 @@ topography: known while a model is trained, absent in the field). It is cross-fi
 sample comes from a forest that never saw the sample's group (site, field, scene). A teacher that has seen the sample
 repeats its label, noise included, and teaches nothing that the label does not; a cross-fitted one says what can be
 known about places that are not in the training data (Chernozhukov et al. 2018, arXiv 1608.00060, on cross-fitting).
-With random folds, where the students are tested on other samples of the same places, neither has it seen the sample,
-but its place.
+With random folds, where the students are tested on other samples of the same places, it has not seen the sample, but
+its place. What becomes of a student that knows more than the teacher: train/methods/two_heads.py.
 
 Chosen on validation samples, benchmarks/RESULTS.md.
 """
