@@ -24,6 +24,7 @@ from edge.train.objectives import CoLearning, Rows, mean
 from edge.train.splits import judged_units
 
 WEIGHTS = tuple(tenth / 10 for tenth in range(11))  # that w may have
+AT_ONCE = 256  # samples that are predicted at a time
 
 
 class TwoHeads(TrainingHeads):
@@ -74,12 +75,13 @@ def merge(network: CoLearner, setting: Setting) -> dict[str, float]:
 
 def _chosen(student: Branch, second: nn.Linear, setting: Setting, name: str, index: Tensor) -> float:
     """The weight for one student, from the validation samples `index` that have its modality."""
-    parts = [student(piece) for piece in setting.samples.pieces(name, index)]
-    first = torch.cat([part.prediction for part in parts])
-    other = torch.cat([second(read(part)) for part in parts])
-    target = setting.samples.target[index]
-    losses = np.stack([setting.loss.each(first.lerp(other, weight), target).double().numpy() for weight in WEIGHTS])
-    return best_weight(losses, judged_units(setting.data, setting.recipe.protocol, index.numpy()))
+    losses, pieces = [], setting.samples.pieces(name, index, AT_ONCE)
+    for piece, target in zip(pieces, setting.samples.target[index].split(AT_ONCE), strict=True):
+        part = student(piece)
+        first, other = part.prediction, second(read(part))
+        losses.append(torch.stack([setting.loss.each(first.lerp(other, weight), target) for weight in WEIGHTS]))
+    units = judged_units(setting.data, setting.recipe.protocol, index.numpy())
+    return best_weight(torch.cat(losses, dim=1).double().numpy(), units)
 
 
 def best_weight(losses: np.ndarray, units: np.ndarray) -> float:
