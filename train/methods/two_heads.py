@@ -76,7 +76,7 @@ def merge(network: CoLearner, setting: Setting) -> dict[str, float]:
 def _chosen(student: Branch, second: nn.Linear, setting: Setting, name: str, index: Tensor) -> float:
     """The weight for one student, from the validation samples `index` that have its modality."""
     losses, pieces = [], setting.samples.pieces(name, index, AT_ONCE)
-    for piece, target in zip(pieces, setting.samples.target[index].split(AT_ONCE), strict=True):
+    for piece, target in zip(pieces, torch.split(setting.samples.target[index], AT_ONCE), strict=True):
         part = student(piece)
         first, other = part.prediction, second(read(part))
         losses.append(torch.stack([setting.loss.each(first.lerp(other, weight), target) for weight in WEIGHTS]))
