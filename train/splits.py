@@ -67,15 +67,9 @@ def protocol_text(data: PairedSet, recipe: Recipe) -> str:
     return f"{name}, {count} folds{after[name]}, test fold {recipe.fold}, seed {recipe.seed}"
 
 
-def judged_units(data: PairedSet, protocol: str | None, index: np.ndarray) -> np.ndarray:
-    """A number (n,) for each of the samples `index`: those of one number stand on one side of the protocol's splits.
-
-    Groups, or with random folds single samples. What is to be known about test samples is told by other numbers.
-    """
-    if protocol_of(data, protocol) in ("random", "published"):
-        return index
-    units: np.ndarray = data.groups[index]
-    return units
+def places_known(data: PairedSet, protocol: str | None) -> bool:
+    """Whether test samples may stand where training samples do: random folds, or a set that names no groups."""
+    return protocol_of(data, protocol) in ("random", "published") or not data.has_groups
 
 
 def split_indices(

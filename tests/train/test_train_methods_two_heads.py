@@ -54,21 +54,13 @@ def losses(best, gains):
 
 
 def test_the_second_head_must_be_better_by_a_standard_error():
-    """By hand: the units' sums 3, 2, 1 deviate by 1, so that 6 has an error of 1.73; for 3, -1, -1 it is 4."""
-    units = np.array([4, 4, 8, 9])
-    assert best_weight(losses(0.7, [1, 2, 2, 1]), units) == 0.7
-    assert best_weight(losses(0.7, [1, 2, -1, -1]), units) == 0
-
-
-def test_agreement_within_a_group_is_no_evidence():
-    gains = [0.5, 0.5, 0, 0, 0, 0]
-    assert best_weight(losses(1.0, gains), np.arange(6)) == 1
-    assert best_weight(losses(1.0, gains), np.array([0, 0, 1, 1, 2, 2])) == 0
-    assert best_weight(losses(1.0, gains), np.zeros(6)) == 0
+    """By hand: 3, 2, 1 deviate by 1, so that their sum 6 has an error of 1.73; that of 3, -1, -1 is 4."""
+    assert best_weight(losses(0.7, [3, 2, 1])) == 0.7
+    assert best_weight(losses(0.7, [3, -1, -1])) == 0
 
 
 def test_where_the_taught_head_is_best_it_stays():
-    assert best_weight(losses(0.9, [-0.1, -0.2]), np.arange(2)) == 0
+    assert best_weight(losses(0.9, [-0.1, -0.2])) == 0
 
 
 def test_the_second_heads_learn_and_change_nothing_else(network, setting):
@@ -125,17 +117,15 @@ def test_a_head_that_knows_the_target_is_taken_alone(network, setting, monkeypat
     assert merge(network, setting)["optical"] == expected
 
 
-def test_training_keeps_the_weights_and_scores_the_mixture(setting):
-    recipe = dataclasses.replace(
-        RECIPE, method="taught", folds=4, training=dataclasses.replace(RECIPE.training, epochs=2)
-    )
+@pytest.mark.parametrize(("protocol", "expected"), [("random", 0.7), ("grouped", 0.0)])
+def test_the_taught_head_stays_alone_for_new_places(setting, monkeypatch, protocol, expected):
+    monkeypatch.setattr("edge.train.methods.two_heads.best_weight", lambda losses: 0.7)
+    training = dataclasses.replace(RECIPE.training, epochs=2)
+    recipe = dataclasses.replace(RECIPE, method="taught", protocol=protocol, folds=4, training=training)
     made = train(setting.data, recipe, setting.folder)
-    weights = made.facts["untaught"]
-    assert set(weights) == {"optical", "sar"}
-    assert set(weights.values()) <= set(WEIGHTS)
-    again = load_trained(setting.folder)
-    x = made.scaling["optical"].apply(np.asarray(setting.data.arrays["optical"]))
+    assert made.facts["untaught"] == {"optical": expected, "sar": expected}
+    x = torch.from_numpy(made.scaling["optical"].apply(np.asarray(setting.data.arrays["optical"])))
     torch.testing.assert_close(
-        again.model.students["optical"](torch.from_numpy(x)).prediction,
-        made.model.students["optical"](torch.from_numpy(x)).prediction,
+        load_trained(setting.folder).model.students["optical"](x).prediction,
+        made.model.students["optical"](x).prediction,
     )

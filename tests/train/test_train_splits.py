@@ -8,7 +8,7 @@ from edge.train.datasets import resolve
 from edge.train.splits import (
     fold_count,
     grouped_folds,
-    judged_units,
+    places_known,
     protocol_of,
     protocol_text,
     random_folds,
@@ -147,12 +147,12 @@ def test_only_random_folds_put_a_group_on_two_sides(small_paired):
         assert bool(set(small_paired.groups[split.train]) & set(small_paired.groups[split.test])) == shared
 
 
-def test_samples_are_judged_by_what_the_protocol_keeps_apart(small_paired, own_split):
-    index = np.array([5, 3, 11])
-    for data, protocol in ((small_paired, None), (small_paired, "grouped"), (own_split, None)):
-        np.testing.assert_array_equal(judged_units(data, protocol, index), data.groups[index])
-    for protocol in ("random", "published"):
-        np.testing.assert_array_equal(judged_units(small_paired, protocol, index), index)
+def test_places_are_known_with_random_folds_and_where_none_are_named(write):
+    named, nameless = write(groups=np.arange(12) // 2), write(groups=np.arange(12))
+    assert [places_known(named, protocol) for protocol in (None, "grouped", "random", "published")] == [0, 0, 1, 1]
+    assert places_known(nameless, "grouped")
+    split = np.repeat([0, 1, 2], 4)
+    assert [places_known(write(groups=groups, split=split), None) for groups in (split, np.arange(12))] == [0, 1]
 
 
 def test_random_folds_deal_a_permutation_out_like_cards():

@@ -29,7 +29,7 @@ from edge.train.methods.two_heads import TwoHeads, WithSecondHead, merge
 from edge.train.model import CoLearner
 from edge.train.objectives import CoLearning, Loss
 from edge.train.paired import PairedSet
-from edge.train.splits import grouped_folds, judged_units
+from edge.train.splits import grouped_folds, places_known
 
 ABOUT = {"taught": "co-learning, and a forest on every modality teaches; each student needs its own modality only"}
 TOGETHER = True
@@ -55,8 +55,12 @@ def losses(network: CoLearner, setting: Setting) -> Losses:
 
 
 def settle(network: CoLearner, setting: Setting) -> dict[str, Any]:
-    """One head in the place of two; `untaught`: the weight of the second one in each student."""
-    return {"untaught": merge(network, setting)}
+    """One head in the place of two; `untaught`: the weight of the second one in each student.
+
+    In new places the teacher is always heard: validation samples of a few places say too little about others.
+    """
+    known = places_known(setting.data, setting.recipe.protocol)
+    return {"untaught": merge(network, setting) if known else dict.fromkeys(network.students, 0.0)}
 
 
 def cross_fitted_forest(setting: Setting) -> SoftTargets:
@@ -65,7 +69,8 @@ def cross_fitted_forest(setting: Setting) -> SoftTargets:
     Of many processes the first one grows them (its trees on all cores).
     """
     data, task, train, validation = setting.data, setting.data.task, setting.split.train, setting.split.validation
-    parts = parts_of(judged_units(data, setting.recipe.protocol, train))
+    known = places_known(data, setting.recipe.protocol)
+    parts = parts_of(np.arange(len(train)) if known else data.groups[train])
     pairs = [(train[parts != part], train[parts == part]) for part in np.unique(parts)]
     forests = [(seen, unseen) for seen, unseen in (*pairs, (train, np.setdiff1d(validation, train))) if len(unseen)]
 

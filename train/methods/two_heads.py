@@ -6,8 +6,7 @@ changes nothing in the rest of the training. What is used afterwards is one line
 of the second.
 
 w is 0, unless another is better on the validation samples by more than one standard error (Breiman, Friedman, Olshen,
-Stone 1984, Classification and Regression Trees, section 3.4.3). The error is one over groups where the protocol keeps
-groups apart: what samples of three floods agree on says little about a fourth. Chosen in benchmarks/RESULTS.md.
+Stone 1984, Classification and Regression Trees, section 3.4.3). Chosen on validation samples, benchmarks/RESULTS.md.
 """
 
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from edge.tasks import Task
 from edge.train.methods.method import Setting
 from edge.train.model import Branch, CoLearner, Features, TrainingHeads
 from edge.train.objectives import CoLearning, Rows, mean
-from edge.train.splits import judged_units
 
 WEIGHTS = tuple(tenth / 10 for tenth in range(11))  # that w may have
 AT_ONCE = 256  # samples that are predicted at a time
@@ -80,16 +78,14 @@ def _chosen(student: Branch, second: nn.Linear, setting: Setting, name: str, ind
         part = student(piece)
         first, other = part.prediction, second(read(part))
         losses.append(torch.stack([setting.loss.each(first.lerp(other, weight), target) for weight in WEIGHTS]))
-    units = judged_units(setting.data, setting.recipe.protocol, index.numpy())
-    return best_weight(torch.cat(losses, dim=1).double().numpy(), units)
+    return best_weight(torch.cat(losses, dim=1).double().numpy())
 
 
-def best_weight(losses: np.ndarray, units: np.ndarray) -> float:
+def best_weight(losses: np.ndarray) -> float:
     """The weight of WEIGHTS with the lowest sum of `losses` (11, n), if it beats 0 by more than a standard error.
 
-    That is the standard error of the sum of the n differences, as sums over the `units` (n,) that are independent.
+    That is the standard error of the sum of the n differences.
     """
     best = int(losses.sum(axis=1).argmin())
-    gains = np.bincount(np.unique(units, return_inverse=True)[1], losses[0] - losses[best])
-    error = np.sqrt(len(gains)) * gains.std(ddof=1) if len(gains) > 1 else np.inf
-    return WEIGHTS[best] if gains.sum() > error else WEIGHTS[0]
+    gains = losses[0] - losses[best]
+    return WEIGHTS[best] if gains.sum() > np.sqrt(len(gains)) * gains.std(ddof=1) else WEIGHTS[0]
