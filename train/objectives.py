@@ -41,22 +41,18 @@ class Loss:
     task: Task
     class_weights: Tensor | None = None
 
-    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
+    def __call__(self, prediction: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
         """Cross entropy, binary cross entropy per label, or squared error on the standardised target."""
         if self.task.kind == "regression":
-            return F.mse_loss(prediction.squeeze(1), target)
+            return F.mse_loss(prediction.squeeze(1), target, reduction=reduction)
         if self.task.kind == "multilabel":
-            return F.binary_cross_entropy_with_logits(prediction, target)
+            return F.binary_cross_entropy_with_logits(prediction, target, reduction=reduction)
         weights = None if self.class_weights is None else self.class_weights.to(prediction.device)
-        return F.cross_entropy(prediction, target, weight=weights)
+        return F.cross_entropy(prediction, target, weight=weights, reduction=reduction)
 
     def each(self, prediction: Tensor, target: Tensor) -> Tensor:
         """The same for every sample (N,); a sample of a class of weight w counts w times, whatever the others weigh."""
-        if self.task.kind == "regression":
-            return F.mse_loss(prediction.squeeze(1), target, reduction="none")
-        if self.task.kind == "multilabel":
-            return F.binary_cross_entropy_with_logits(prediction, target, reduction="none").mean(1)
-        return F.cross_entropy(prediction, target, weight=self.class_weights, reduction="none")
+        return self(prediction, target, "none").reshape(len(target), -1).mean(1)
 
 
 def class_weights(task: Task, target: Tensor) -> Tensor | None:

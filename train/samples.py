@@ -18,6 +18,7 @@ from edge.train.paired import PairedSet, blocks
 from edge.train.scaling import Scaling, fit_scaling, fit_target_scaling
 from edge.train.splits import Split
 
+AT_ONCE = 256  # samples that are predicted at a time: what a whole validation part of images needs fits no memory
 IN_MEMORY = 1 << 30  # bytes of all chosen modalities together; a process for each fold should fit beside the others
 
 

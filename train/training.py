@@ -28,7 +28,7 @@ from edge.train.methods.method import Objective, Prediction, Setting, Settling
 from edge.train.model import CoLearner, Network
 from edge.train.objectives import Loss, class_weights
 from edge.train.paired import PairedSet
-from edge.train.samples import load_samples, usable
+from edge.train.samples import AT_ONCE, load_samples, usable
 from edge.train.scaling import Scaling
 from edge.train.splits import Split, protocol_text, split_indices
 
@@ -37,7 +37,6 @@ SCHEMA = "edge.training/1"
 FACTS = "training.json"
 WEIGHTS = "model.safetensors"
 STATE = "state.safetensors"
-AT_ONCE = 256  # samples that are predicted at a time: what a whole validation part of images needs fits no memory
 
 
 @dataclass

@@ -124,6 +124,7 @@ def test_the_taught_head_stays_alone_for_new_places(setting, monkeypatch, protoc
     recipe = dataclasses.replace(RECIPE, method="taught", protocol=protocol, folds=4, training=training)
     made = train(setting.data, recipe, setting.folder)
     assert made.facts["untaught"] == {"optical": expected, "sar": expected}
+    assert ("label" in made.facts["history"][0]["train"]) == (protocol == "random")
     x = torch.from_numpy(made.scaling["optical"].apply(np.asarray(setting.data.arrays["optical"])))
     torch.testing.assert_close(
         load_trained(setting.folder).model.students["optical"](x).prediction,

@@ -49,8 +49,9 @@ def objectives(recipe: Recipe, loss: Loss) -> CoLearning:
 
 
 def losses(network: CoLearner, setting: Setting) -> Losses:
-    """The objectives plus the distance to the teacher, of weight 1, and what the second heads learn."""
-    objective = WithSecondHead(objectives(setting.recipe, setting.loss))
+    """The objectives, the distance to the teacher (weight 1) and, where places are known, what second heads learn."""
+    mdico = objectives(setting.recipe, setting.loss)
+    objective = WithSecondHead(mdico) if places_known(setting.data, setting.recipe.protocol) else mdico
     return student_losses(network, setting, objective, cross_fitted_forest(setting))
 
 

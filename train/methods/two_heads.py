@@ -20,9 +20,9 @@ from edge.tasks import Task
 from edge.train.methods.method import Setting
 from edge.train.model import Branch, CoLearner, Features, TrainingHeads
 from edge.train.objectives import CoLearning, Rows, mean
+from edge.train.samples import AT_ONCE
 
 WEIGHTS = tuple(tenth / 10 for tenth in range(11))  # that w may have
-AT_ONCE = 256  # samples that are predicted at a time
 
 
 class TwoHeads(TrainingHeads):
