@@ -1,5 +1,6 @@
 """Bundles measured with data from files, or with their own golden inputs."""
 
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -154,10 +155,13 @@ def _provenance(bundles: Sequence[Bundle], data: Path | None) -> tuple[str | Non
 def _entries(bundles: Sequence[Bundle], precisions: Sequence[str], engines: Sequence[str]) -> list[Entry]:
     methods = [str(bundle.card["properties"]["edge:training"].get("method", "student")) for bundle in bundles]
     names = list(zip(methods, (bundle.modality.name for bundle in bundles), strict=True))
+    told_apart: dict[Path, str] = {}  # the bundles that share method and modality with another one
+    for name in {name for name in names if names.count(name) > 1}:
+        alike = [bundle.folder for bundle, other in zip(bundles, names, strict=True) if other == name]
+        told_apart |= dict(zip(alike, where_they_differ(alike), strict=True))
     entries = []
-    for bundle, method, name in zip(bundles, methods, names, strict=True):
-        # Two bundles of one method and modality are told apart by their folders.
-        label = f"{method} ({bundle.folder.resolve().name})" if names.count(name) > 1 else method
+    for bundle, method in zip(bundles, methods, strict=True):
+        label = f"{method} ({told_apart[bundle.folder]})" if bundle.folder in told_apart else method
         for engine in engines:
             placement = placement_of(engine)
             found = [p for p in precisions if p in bundle.graphs or f"{p}.{placement}" in bundle.graphs]
@@ -167,6 +171,22 @@ def _entries(bundles: Sequence[Bundle], precisions: Sequence[str], engines: Sequ
             graphs = {p: bundle.graph_for(p, placement) for p in found}
             entries += [Entry(label, p, graphs[p], bundle.modality.name, bundle.task, engine) for p in found]
     return entries
+
+
+def where_they_differ(folders: Sequence[Path]) -> list[str]:
+    """Each path without the folders that all begin or end with: old/bundles/sar, new/bundles/sar are `old` and `new`.
+
+    InputError: the same folder twice.
+    """
+    resolved = [folder.resolve() for folder in folders]
+    for folder, path in zip(folders, resolved, strict=True):
+        if resolved.count(path) > 1:
+            raise InputError(f"{folder} is given twice; name each bundle once")
+    above = os.path.commonpath([path.parent for path in resolved])
+    parts = [path.relative_to(above).parts for path in resolved]
+    while min(map(len, parts)) > 1 and len({part[-1] for part in parts}) == 1:
+        parts = [part[:-1] for part in parts]
+    return ["/".join(part) for part in parts]
 
 
 def inputs_of(bundles: Sequence[Bundle], data: Path | None) -> dict[str, Inputs]:

@@ -54,6 +54,7 @@ def bundle(tmp_path: Path) -> Callable[..., Path]:
 
     def make(name: str = "optical-int8", modality: str = "optical", task: Task = TASK) -> Path:
         graph = tmp_path / f"{name}.onnx"
+        graph.parent.mkdir(parents=True, exist_ok=True)
         save_graph(graph, modality)
         sensor = Modality(modality, tuple(Band(f"B{i}") for i in range(4)), ("band",), (4,))
         card = make_card(
@@ -160,6 +161,30 @@ def test_two_bundles_of_one_modality_are_told_apart_by_their_folders(bundle: Cal
     result = run(bundle("old"), bundle("new"), "--batch", "1", "--json")
     methods = {row["method"] for row in json.loads(result.stdout)["results"]}
     assert methods == {"mdico (old)", "mdico (new)"}
+
+
+def test_two_bundles_of_one_name_are_told_apart_by_their_runs(bundle: Callable[..., Path]) -> None:
+    folders = [bundle(f"{root}/bundles/{name}", name) for root in "ab" for name in ("optical", "sar")]
+    result = run(*folders, "--batch", "1", "--json")
+    methods = {row["method"] for row in json.loads(result.stdout)["results"]}
+    assert methods == {"mdico (a)", "mdico (b)"}
+
+
+@pytest.mark.parametrize(
+    ("folders", "labels"),
+    [
+        (["r/a", "r/b"], ["a", "b"]),
+        (["r/a/bundles/x", "r/a/bundles/y", "r/b/bundles/x"], ["a/bundles/x", "a/bundles/y", "b/bundles/x"]),
+        (["r/b", "r/b/b"], ["b", "b/b"]),
+    ],
+)
+def test_where_paths_differ(folders: list[str], labels: list[str]) -> None:
+    assert bundles.where_they_differ([Path(folder) for folder in folders]) == labels
+
+
+def test_a_bundle_that_is_given_twice_is_refused(bundle: Callable[..., Path]) -> None:
+    result = run(bundle(), bundle(), "--batch", "1")
+    assert (result.exit_code, "is given twice" in result.stderr) == (2, True)
 
 
 def test_bundles_of_different_tasks_are_refused(bundle: Callable[..., Path]) -> None:
