@@ -1,6 +1,7 @@
 """GeoTIFF and PNG: values as the sensor gives them, with what the file itself says of scale and missing values."""
 
 import contextlib
+import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ from edge.errors import BackendMissing, InputError
 RASTERS = (".tif", ".tiff", ".png")
 
 
+# By the first bytes of the file: left to itself GDAL opens a virtual raster (VRT), too, which reads any file anywhere.
+_DRIVERS = {b"II*\0": "GTiff", b"MM\0*": "GTiff", b"II+\0": "GTiff", b"MM\0+": "GTiff", b"\x89PNG": "PNG"}
+
+
 @contextlib.contextmanager
 def open_image(image: Path | bytes, name: str) -> Iterator[Any]:
     """A PNG or GeoTIFF, from a file or from its bytes, opened by rasterio; `name` is for the error message."""
@@ -20,42 +25,70 @@ def open_image(image: Path | bytes, name: str) -> Iterator[Any]:
         import rasterio
     except ImportError:
         raise BackendMissing("rasterio is not installed; pip install 'edge-colearn[raster]'") from None
+    driver = _driver(image, name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # a PNG has no coordinates
             if isinstance(image, Path):
-                with rasterio.open(image) as raster:
+                for mask in filter(Path.exists, (Path(f"{image}.msk"), Path(f"{image}.MSK"))):  # GDAL opens it, too
+                    _driver(mask, str(mask))
+                with rasterio.open(image, driver=driver) as raster:
                     yield raster
             else:
-                with rasterio.MemoryFile(image) as file, file.open() as raster:
+                with rasterio.MemoryFile(image) as file, file.open(driver=driver) as raster:
                     yield raster
     except rasterio.errors.RasterioError as error:
         raise InputError(f"{name} is not a readable image: {error}") from None
 
 
+def _driver(image: Path | bytes, name: str) -> str:
+    try:
+        with io.BytesIO(image) if isinstance(image, bytes) else open(image, "rb") as file:
+            return _DRIVERS[file.read(4)]
+    except KeyError:
+        raise InputError(f"{name} is not a readable image: neither a GeoTIFF nor a PNG by its first bytes") from None
+    except OSError as error:
+        raise InputError(f"{name} is not a readable image: {error}") from None
+
+
 def read_raster(file: Path, nodata: float | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Values (band, y, x) float32, NaN = missing, and the bands' names, () if the file does not name them all.
+    """Values (band, y, x) of the whole image, see `read_values`, and the bands' names, see `band_names`."""
+    with open_image(file, str(file)) as raster:
+        return read_values(raster, nodata), band_names(raster)
+
+
+def read_values(raster: Any, nodata: float | None, window: Any = None) -> np.ndarray:
+    """Values (band, y, x) float32 of an open image or of a window of it, NaN = missing.
 
     Missing is what equals `nodata` or the file's own nodata value of that band, and what its mask or alpha band hides,
     which is none of the bands. Scale and offset that the file states (GDAL: value = stored x scale + offset) are
-    applied. InputError: no image, or complex numbers.
+    applied. InputError: complex numbers.
     """
-    with open_image(file, str(file)) as raster:
-        bands = [band for band, colour in enumerate(raster.colorinterp) if colour.name != "alpha"]
-        stored = raster.read([band + 1 for band in bands])
-        if stored.dtype.kind not in "iuf":
-            raise InputError(f"{file} holds {stored.dtype} values; give integers or floats, such as amplitude in dB")
-        values = mark_missing(stored, nodata).copy()
-        for place, band in enumerate(bands):
-            own, scale, offset = raster.nodatavals[band], raster.scales[band], raster.offsets[band]
-            if own is not None:
-                values[place][stored[place] == own] = np.nan
-            if {flag.name for flag in raster.mask_flag_enums[band]} & {"per_dataset", "alpha"}:
-                values[place][raster.read_masks(band + 1) == 0] = np.nan
-            if (scale, offset) != (1.0, 0.0):
-                values[place] = values[place] * scale + offset
-        names = tuple(raster.descriptions[band] for band in bands)
-    return values, names if all(names) else ()
+    bands = _bands(raster)
+    stored = raster.read([band + 1 for band in bands], window=window)
+    if stored.dtype.kind not in "iuf":
+        raise InputError(f"{raster.name} holds {stored.dtype} values; give integers or floats, such as amplitude in dB")
+    values: np.ndarray = mark_missing(stored, nodata).copy()
+    for place, band in enumerate(bands):
+        own, scale, offset = raster.nodatavals[band], raster.scales[band], raster.offsets[band]
+        if own is not None:
+            values[place][stored[place] == own] = np.nan
+        if {flag.name for flag in raster.mask_flag_enums[band]} & {"per_dataset", "alpha"}:
+            values[place][raster.read_masks(band + 1, window=window) == 0] = np.nan
+        if (scale, offset) != (1.0, 0.0):
+            values[place] = values[place] * scale + offset
+    return values
+
+
+def band_names(raster: Any) -> tuple[str, ...]:
+    """The names of the bands of an open image, () if it does not name them all."""
+    names = tuple(raster.descriptions[band] for band in _bands(raster))
+    return names if all(names) else ()
+
+
+def _bands(raster: Any) -> list[int]:
+    """All but an alpha band, counted from 0."""
+    return [band for band, colour in enumerate(raster.colorinterp) if colour.name != "alpha"]
 
 
 def in_order(values: np.ndarray, names: tuple[str, ...], wanted: tuple[str, ...], file: Path) -> np.ndarray:

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.deploy.raster import open_image, read_raster
+from edge.errors import InputError
+
+VIRTUAL = """<VRTDataset rasterXSize="4" rasterYSize="4"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>
+<SourceFilename relativeToVRT="0">{}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>
+</VRTRasterBand></VRTDataset>"""
+
+
+def secret(folder: Path) -> Path:
+    rasterio = pytest.importorskip("rasterio")
+    file = folder / "secret.tif"
+    with rasterio.open(
+        file, "w", driver="GTiff", width=4, height=4, count=1, dtype="uint8", transform=rasterio.Affine.scale(2)
+    ) as raster:
+        raster.write(np.full((1, 4, 4), 7, np.uint8))
+    return file
+
+
+def test_a_virtual_raster_that_is_called_tif_reads_no_other_file(tmp_path: Path) -> None:
+    virtual = tmp_path / "harmless.tif"
+    virtual.write_text(VIRTUAL.format(secret(tmp_path)))
+    with pytest.raises(InputError, match="neither a GeoTIFF nor a PNG"):
+        read_raster(virtual, None)
+    with pytest.raises(InputError, match="neither a GeoTIFF nor a PNG"), open_image(virtual.read_bytes(), "a member"):
+        pass
+
+
+def test_a_mask_beside_the_image_is_no_way_round(tmp_path: Path) -> None:
+    image = secret(tmp_path)
+    Path(f"{image}.msk").write_text(VIRTUAL.format("/vsicurl/http://example.org/a.tif"))
+    with pytest.raises(InputError, match=r"secret\.tif\.msk is not a readable image: neither"):
+        read_raster(image, None)
+
+
+def test_an_image_that_is_not_there_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("rasterio")
+    with pytest.raises(InputError, match=r"absent\.tif is not a readable image"):
+        read_raster(tmp_path / "absent.tif", None)
+
+
+@pytest.mark.parametrize("options", [{}, {"BIGTIFF": "YES"}, {"ENDIANNESS": "BIG"}, {"driver": "PNG"}])
+def test_every_kind_of_tiff_and_png_is_read(tmp_path: Path, options: dict[str, str]) -> None:
+    shutil = pytest.importorskip("rasterio.shutil")
+    file = tmp_path / "copy.tif"
+    shutil.copy(secret(tmp_path), file, **{"driver": "GTiff", **options})
+    values, names = read_raster(file, None)
+    assert (values.tolist(), names) == ([[[7.0] * 4] * 4], ())
