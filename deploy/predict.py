@@ -1,11 +1,12 @@
-"""Predictions for files: a stream of samples through an engine into a table or an archive.
+"""Predictions for files: a stream of samples through an engine into a table, an archive or a map.
 
-Memory is bounded by two batches for .csv; a .npz holds the predictions, not the inputs, until it is written. The result
-is there whole or not at all.
+Memory is bounded by two batches for .csv and by two pieces of a scene for .tif; a .npz holds the predictions, not the
+inputs, until it is written. The result is there whole or not at all.
 
     OUT.csv   kept columns, then `prediction` and `probability_<class>`, or for regression `prediction` and `unit`.
               Several labels at once: `prediction` joins with ";" those of probability one half or more
     OUT.npz   `prediction` (n, outputs) float32, `classes` or `unit`, and one array of texts per kept column
+    OUT.tif   the map of a scene, see edge.deploy.scene_map
 """
 
 import contextlib
@@ -13,7 +14,6 @@ import csv
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +24,8 @@ from edge.deploy.bundle import Bundle
 from edge.deploy.calibrated import calibrated
 from edge.deploy.choice import graph_to_run
 from edge.deploy.engine import open_engine
-from edge.deploy.samples import Samples, read_samples
+from edge.deploy.samples import Samples, ahead, read_samples
+from edge.deploy.scene_map import MAPS, write_map
 from edge.errors import InputError
 from edge.files import replacing
 from edge.tasks import Task
@@ -42,24 +43,25 @@ def predict(
     backend: str = "onnxruntime",
     threads: int = 1,
     batch: int = 256,
+    stride: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Predict every sample of `source` (edge.deploy.samples) into `out`, and return what was done.
+    """Predict every sample of `source` (edge.deploy.samples, or .scene for a map) into `out`, and return what was done.
 
     `precision`: "fp32" or "int8"; None takes the engine that `edge engine` chose here, else INT8 if the bundle has it.
-    `progress` gets the bytes of the source that a batch took. InputError: a source or an output that does not fit;
-    then nothing is written.
+    `stride`: pixels from one sample of a map to the next. `progress` gets the bytes of the source that a batch took.
+    InputError: a source or an output that does not fit; then nothing is written.
     """
-    if out.suffix not in (".csv", ".npz"):
-        raise InputError(f"the output {out} must end in .csv or .npz")
+    is_map = out.suffix.lower() in MAPS
+    if not is_map and out.suffix not in (".csv", ".npz"):
+        raise InputError(f"the output {out} must end in .csv, .npz or, for the map of a scene, .tif")
+    if stride is not None and not is_map:
+        raise InputError(f"a stride is for maps, and {out} is none; end it in .tif")
     if out.exists() and (out.is_dir() or (source.exists() and out.samefile(source))):
         raise InputError(f"the output {out} is {'a folder' if out.is_dir() else 'the input'}; give another file")
     if batch < 1:
         raise InputError(f"batch is {batch}; it must be at least 1")
     graph, precision = graph_to_run(bundle, precision, backend)
-    parts = read_samples(source, bundle.modality, batch)
-    if source.suffix not in (".npy", ".npz"):  # arrays are read in no time, text and many files are not
-        parts = _ahead(parts)
     limits = calibrated(bundle.card, bundle.modality) if precision == "int8" else None
     begin = time.perf_counter()
     with (
@@ -67,20 +69,20 @@ def predict(
         replacing(out) as temporary,
     ):
 
-        def answers() -> Answers:
-            for part in parts:
-                if limits is not None:
-                    limits.count(part.values)
-                yield part, engine.run({bundle.modality.name: part.values})["prediction"]
-                if progress is not None:
-                    progress(part.size)
+        def run(values: np.ndarray) -> np.ndarray:
+            if limits is not None:
+                limits.count(values)
+            return engine.run({bundle.modality.name: values})["prediction"]
 
-        samples = write_answers(temporary, bundle.task, answers())
-        if samples == 0:
-            raise InputError(f"{source} holds no samples")
+        if is_map:
+            done = write_map(
+                temporary, source, bundle.modality, bundle.task, run, batch=batch, stride=stride, progress=progress
+            )
+        else:
+            done = {"samples": _write_all(temporary, source, bundle, run, batch, progress)}
     return {
         "out": str(out),
-        "samples": samples,
+        **done,
         "precision": precision,
         "backend": backend,
         "seconds": time.perf_counter() - begin,
@@ -89,13 +91,29 @@ def predict(
     }
 
 
-def _ahead(parts: Iterator[Samples]) -> Iterator[Samples]:
-    """The same parts, each read while the one before it is predicted: engines let other threads work meanwhile."""
-    with ThreadPoolExecutor(1, "read") as reader:
-        following = reader.submit(next, parts, None)
-        while (part := following.result()) is not None:
-            following = reader.submit(next, parts, None)
-            yield part
+def _write_all(
+    path: Path,
+    source: Path,
+    bundle: Bundle,
+    run: Callable[[np.ndarray], np.ndarray],
+    batch: int,
+    progress: Callable[[int], None] | None,
+) -> int:
+    """A table or an archive of every sample; gives their number."""
+    parts = read_samples(source, bundle.modality, batch)
+    if source.suffix not in (".npy", ".npz"):  # arrays are read in no time, text and many files are not
+        parts = ahead(parts)
+
+    def answers() -> Answers:
+        for part in parts:
+            yield part, run(part.values)
+            if progress is not None:
+                progress(part.size)
+
+    samples = write_answers(path, bundle.task, answers())
+    if samples == 0:
+        raise InputError(f"{source} holds no samples")
+    return samples
 
 
 def write_answers(path: Path, task: Task, answers: Answers) -> int:

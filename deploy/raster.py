@@ -3,7 +3,7 @@
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,7 @@ _DRIVERS = {b"II*\0": "GTiff", b"MM\0*": "GTiff", b"II+\0": "GTiff", b"MM\0+": "
 @contextlib.contextmanager
 def open_image(image: Path | bytes, name: str) -> Iterator[Any]:
     """A PNG or GeoTIFF, from a file or from its bytes, opened by rasterio; `name` is for the error message."""
-    try:
-        import rasterio
-    except ImportError:
-        raise BackendMissing("rasterio is not installed; pip install 'edge-colearn[raster]'") from None
+    rasterio = raster_library()
     driver = _driver(image, name)
     try:
         with warnings.catch_warnings():
@@ -39,6 +36,15 @@ def open_image(image: Path | bytes, name: str) -> Iterator[Any]:
                     yield raster
     except rasterio.errors.RasterioError as error:
         raise InputError(f"{name} is not a readable image: {error}") from None
+
+
+def raster_library() -> Any:
+    """The module rasterio, or BackendMissing."""
+    try:
+        import rasterio
+    except ImportError:
+        raise BackendMissing("rasterio is not installed; pip install 'edge-colearn[raster]'") from None
+    return rasterio
 
 
 def _driver(image: Path | bytes, name: str) -> str:
@@ -57,19 +63,21 @@ def read_raster(file: Path, nodata: float | None) -> tuple[np.ndarray, tuple[str
         return read_values(raster, nodata), band_names(raster)
 
 
-def read_values(raster: Any, nodata: float | None, window: Any = None) -> np.ndarray:
-    """Values (band, y, x) float32 of an open image or of a window of it, NaN = missing.
+def read_values(
+    raster: Any, nodata: float | None, window: Any = None, bands: Sequence[int] | None = None
+) -> np.ndarray:
+    """Values (band, y, x) float32 of an open image, or of a `window` and of some `bands` of it; NaN = missing.
 
     Missing is what equals `nodata` or the file's own nodata value of that band, and what its mask or alpha band hides,
-    which is none of the bands. Scale and offset that the file states (GDAL: value = stored x scale + offset) are
-    applied. InputError: complex numbers.
+    which is none of the bands (they count from 0). Scale and offset that the file states (GDAL: value = stored x scale
+    + offset) are applied. InputError: complex numbers.
     """
-    bands = _bands(raster)
-    stored = raster.read([band + 1 for band in bands], window=window)
+    taken = [_bands(raster)[band] for band in bands] if bands is not None else _bands(raster)
+    stored = raster.read([band + 1 for band in taken], window=window)
     if stored.dtype.kind not in "iuf":
         raise InputError(f"{raster.name} holds {stored.dtype} values; give integers or floats, such as amplitude in dB")
-    values: np.ndarray = mark_missing(stored, nodata).copy()
-    for place, band in enumerate(bands):
+    values = mark_missing(stored, nodata)
+    for place, band in enumerate(taken):
         own, scale, offset = raster.nodatavals[band], raster.scales[band], raster.offsets[band]
         if own is not None:
             values[place][stored[place] == own] = np.nan

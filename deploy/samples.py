@@ -13,15 +13,18 @@ other floats are converted to float32; only what a GeoTIFF says of its own scale
 import zipfile
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
 from edge.deploy.raster import RASTERS, in_order, mark_missing, read_raster
 from edge.errors import InputError
 from edge.sensors import Modality
+
+Part = TypeVar("Part")
 
 _SMALL = 2**20  # bytes; a folder's many small files are read at once, which takes half the time of mapping them
 
@@ -48,6 +51,15 @@ def read_samples(source: Path, modality: Modality, batch: int) -> Iterator[Sampl
 
         return read_csv(source, modality, batch)
     raise InputError(f"{source}: the ending {source.suffix!r} is not known; use .npz, .npy, .csv, .tif or a folder")
+
+
+def ahead(parts: Iterator[Part]) -> Iterator[Part]:
+    """The same parts, each read while the one before it is predicted: engines let other threads work meanwhile."""
+    with ThreadPoolExecutor(1, "read") as reader:
+        following = reader.submit(next, parts, None)
+        while (part := following.result()) is not None:
+            following = reader.submit(next, parts, None)
+            yield part
 
 
 def source_size(source: Path) -> int:
@@ -112,7 +124,10 @@ def _values(part: np.ndarray, modality: Modality) -> np.ndarray:
 
 def _raster(path: Path, modality: Modality, _: int) -> Iterator[Samples]:
     values, names = read_raster(path, modality.nodata)
-    samples = _count(path, values.shape, values.dtype, modality)
+    try:
+        samples = _count(path, values.shape, values.dtype, modality)
+    except InputError as error:
+        raise InputError(f"{error.message}; for the map of a whole scene end the output in .tif") from None
     wanted = tuple(band.name for band in modality.bands)
     if sorted(names) == sorted(wanted):  # else they were renamed by the import
         values = in_order(values, names, wanted, path)

@@ -10,17 +10,18 @@ import click
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="OUT.csv or OUT.npz.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="OUT.csv, OUT.npz or OUT.tif.")
 @click.option("--precision", type=click.Choice(["fp32", "int8"]), help="[default: int8 if the bundle has it]")
 @click.option("--backend", help="The engine. [default: what `edge bench --choose` found here, else onnxruntime]")
 @click.option("--threads", default=1, show_default=True, help="Threads of the engine.")
 @click.option("--batch", default=256, show_default=True, help="Samples per run.")
+@click.option("--stride", type=int, help="Pixels from cell to cell of a map. [default: the window of an image, else 1]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout: what was done.")
 def command(
     bundle: Path, source: Path, out: Path, precision: str | None, backend: str | None, threads: int, batch: int,
-    as_json: bool,
+    stride: int | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Predict SOURCE with a bundle: FILE.npz, FILE.npy, FILE.csv, FILE.tif or a FOLDER.
+    """Predict SOURCE with a bundle: FILE.npz, FILE.npy, FILE.csv, FILE.tif, a FOLDER or a scene.
 
     Values are what the sensor gives, in the card's units. Missing are NaN, an empty cell, and the nodata value that the
     training data was imported with.
@@ -37,9 +38,18 @@ def command(
     OUT.csv   kept columns, then prediction and probability_<class> per class, or prediction and unit
     OUT.npz   prediction (n, outputs), and classes or unit
 
+    A map, OUT.tif, is made of a whole scene: every pixel is a sample, and of image students every window, side by side
+    or --stride pixels apart. It is a cloud-optimised GeoTIFF on the scene's coordinates: number and probability of the
+    class (names in the tags), or the value. Bands are found by their names, else taken in order.
+
     \b
-    Example:
+    SCENE.tif  the bands of a sample; of a series those of all steps, <band>_t<step>
+    FOLDER     of a series: one GeoTIFF for each step, in the order of their names
+
+    \b
+    Examples:
       edge predict RUN/bundles/optical-int8 fields.csv -o predictions.csv
+      edge predict RUN/bundles/sar-int8 scene.tif -o map.tif
     """
     from edge.deploy.bundle import open_bundle
     from edge.deploy.choice import chosen_for_cpu
@@ -50,7 +60,7 @@ def command(
     if opened.failed_gates:
         click.echo(f"Warning: this bundle failed gates of its build: {', '.join(opened.failed_gates)}", err=True)
     backend = backend or chosen_for_cpu(opened)
-    options = {"precision": precision, "backend": backend, "threads": threads, "batch": batch}
+    options = {"precision": precision, "backend": backend, "threads": threads, "batch": batch, "stride": stride}
     if sys.stderr.isatty() and source.exists():
         with click.progressbar(length=source_size(source), label="predict", file=sys.stderr) as bar:
             done = predict(opened, source, out, progress=bar.update, **options)  # type: ignore[arg-type]
@@ -64,8 +74,13 @@ def command(
             f"for, most of them in {band}; they are cut off there. Compare with --precision fp32.",
             err=True,
         )
+    if done.get("bands_by_position"):
+        names = ", ".join(band.name for band in opened.modality.bands)
+        steps = ", step by step" if opened.modality.kind == "series" else ""
+        click.echo(f"Note: the scene names no bands; they were taken in this order: {names}{steps}.", err=True)
     if as_json:
         click.echo(json.dumps(done, indent=2))
     else:
+        missing = f" ({done['missing']:,} more cells are missing)" if done.get("missing") else ""
         what = f"{done['precision']} on {backend}"
-        click.echo(f"{done['samples']} samples, {what}, {done['seconds']:.1f} s: {done['out']}", err=True)
+        click.echo(f"{done['samples']:,} samples{missing}, {what}, {done['seconds']:.1f} s: {done['out']}", err=True)
