@@ -4,10 +4,12 @@
     python -m edge.benchmarks.predict_overhead BUNDLE --samples 10000 --repeats 1      # a look
 
 The bundle's golden inputs are repeated into a .npy, a .npz, a folder of .npy files with 100 samples each and a .csv;
-each is predicted into a .npz, the .npy into a .csv, too. The bare loop has its samples in memory and keeps its outputs
-there. All take turns, and the medians of their ratios to the bare loop of the same turn are given, beside the seconds
-that reading, checking, running and writing take on their own, one after the other. The aim is a ratio of 1.1 for arrays
-(.npy, .npz). `predict` reads ahead while the engine runs, so that on two idle cores a ratio is below the sum of stages.
+each is predicted into a .npz, the .npy into a .csv, too. The samples as pixels of a GeoTIFF (tiles, not compressed)
+become a map, unless they are images; that needs the extra `raster`. The bare loop has its samples in memory and keeps
+its outputs there. All take turns, and the medians of their ratios to the bare loop of the same turn are given, beside
+the seconds that reading, checking, running and writing take on their own, one after the other. The aim is a ratio of
+1.1 for arrays (.npy, .npz). `predict` reads ahead while the engine runs, so that on two idle cores a ratio is below the
+sum of stages.
 """
 
 import contextlib
@@ -29,8 +31,10 @@ from edge.benchmarks.report import columns
 from edge.deploy.bundle import Bundle, open_bundle
 from edge.deploy.engine import Tensor, check_inputs, open_engine
 from edge.deploy.predict import predict, write_answers
+from edge.deploy.raster import raster_library
 from edge.deploy.samples import Samples, read_samples
 from edge.deploy.samples_csv import csv_columns
+from edge.errors import InputError
 from edge.files import write_json
 
 BATCH = 256
@@ -51,7 +55,22 @@ def sources(folder: Path, bundle: Bundle, samples: int) -> dict[str, tuple[Path,
     if bundle.modality.kind != "image":
         _write_table(folder / "x.csv", bundle, x)
         found |= {".csv": (folder / "x.csv", out), ".npy to .csv": (folder / "x.npy", folder / "out.csv")}
+        _write_scene(folder / "x.tif", bundle, x)
+        found["scene to map"] = (folder / "x.tif", folder / "out.tif")
     return found
+
+
+def _write_scene(path: Path, bundle: Bundle, x: Array) -> None:
+    """A row of pixels for PER_FILE samples."""
+    rasterio = raster_library()
+    names = csv_columns(bundle.modality)
+    pixels = x.reshape(-1, PER_FILE, len(names)).transpose(2, 0, 1)
+    with rasterio.open(
+        path, "w", driver="GTiff", count=len(names), height=pixels.shape[1], width=PER_FILE, dtype="float32",
+        nodata=np.nan, transform=rasterio.Affine(10, 0, 0, 0, -10, 0), tiled=True, blockxsize=256, blockysize=256,
+    ) as file:  # fmt: skip
+        file.descriptions = names
+        file.write(pixels)
 
 
 def _write_table(path: Path, bundle: Bundle, x: Array) -> None:
@@ -120,14 +139,14 @@ def measure(bundle: Bundle, precision: str, samples: int, repeats: int) -> list[
                 seconds["bare loop"].append(base)
                 seconds[name].append(took)
                 ratios[name].append(took / base)
-        parts = {name: stages(bundle, precision, *pair) for name, pair in files.items()}
+        parts = {name: stages(bundle, precision, *pair) for name, pair in files.items() if pair[1].suffix != ".tif"}
     rows = [{"source": "bare loop", "seconds": statistics.median(seconds["bare loop"]), "ratio": 1.0, "stages": None}]
     return rows + [
         {
             "source": name,
             "seconds": statistics.median(seconds[name]),
             "ratio": statistics.median(ratios[name]),
-            "stages": parts[name],
+            "stages": parts.get(name),
         }
         for name in files
     ]
@@ -150,6 +169,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE.json", help="Write the JSON to a file, too.")
 def main(folder: Path, samples: int, repeats: int, out: Path | None) -> None:
     """Compare `edge predict` with a bare loop, for each precision of the bundle."""
+    if samples < 1 or samples % PER_FILE:
+        raise InputError(f"samples is {samples}; give a multiple of {PER_FILE}")
     bundle, load = open_bundle(folder), OtherLoad()
     found: dict[str, Any] = {}
     for precision in sorted({key.partition(".")[0] for key in bundle.graphs}):

@@ -70,7 +70,7 @@ def test_the_overhead_of_predict_is_measured_for_every_kind_of_file(make_tiny: C
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout.splitlines()[-1])
     rows = {row["source"]: row for row in document["results"]["fp32"]}
-    assert list(rows) == ["bare loop", ".npy", ".npz", "folder", ".csv", ".npy to .csv"]
+    assert list(rows) == ["bare loop", ".npy", ".npz", "folder", ".csv", ".npy to .csv", "scene to map"]
     assert all(row["seconds"] > 0 for row in rows.values())
     assert set(rows[".csv"]["stages"]) == {"reading", "checking", "running", "writing"}
 
