@@ -10,7 +10,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
 COPY . /src
 WORKDIR /src
 RUN python3 -m venv /opt/edge \
-    && /opt/edge/bin/pip install --no-cache-dir -c requirements.lock '.[cpu]' \
+    && /opt/edge/bin/pip install --no-cache-dir -c requirements.lock '.[cpu,raster]' \
     && /opt/edge/bin/pip uninstall -y pip setuptools
 
 # hadolint ignore=DL3006
