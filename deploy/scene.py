@@ -73,19 +73,19 @@ class Scene:
 
     def read(self, tile: Tile) -> np.ndarray:
         """The pixels (band, y, x) that the samples of a tile need, the first sample's first pixel first."""
-        height, width = self.window
-        top = tile.row * self.stride + (self.stride - height) // 2
-        left = tile.column * self.stride + (self.stride - width) // 2
-        bottom, right = top + (tile.rows - 1) * self.stride + height, left + (tile.columns - 1) * self.stride + width
-        rows, columns = (
-            (max(top, 0), min(bottom, self.files[0].height)),
-            (max(left, 0), min(right, self.files[0].width)),
-        )
-        parts = [self._read(file, bands, (rows, columns)) for file, bands in zip(self.files, self.bands, strict=True)]
-        beyond = ((0, 0), (rows[0] - top, bottom - rows[1]), (columns[0] - left, right - columns[1]))
-        return (
-            np.pad(np.concatenate(parts), beyond, constant_values=np.nan) if np.any(beyond) else np.concatenate(parts)
-        )
+        stride, (height, width) = self.stride, self.window
+        top, left = tile.row * stride + (stride - height) // 2, tile.column * stride + (stride - width) // 2
+        bottom, right = top + (tile.rows - 1) * stride + height, left + (tile.columns - 1) * stride + width
+        pixels = np.full((sum(map(len, self.bands)), bottom - top, right - left), np.nan, np.float32)
+        rows = max(top, 0), min(bottom, self.files[0].height)
+        columns = max(left, 0), min(right, self.files[0].width)
+        if rows[0] < rows[1] and columns[0] < columns[1]:
+            inside = pixels[:, rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left]
+            done = 0
+            for file, bands in zip(self.files, self.bands, strict=True):
+                inside[done : done + len(bands)] = self._read(file, bands, (rows, columns))
+                done += len(bands)
+        return pixels
 
     def _read(self, file: Any, bands: tuple[int, ...], window: Any) -> np.ndarray:
         from rasterio.errors import RasterioError
@@ -125,13 +125,13 @@ def open_scene(source: Path, modality: Modality, stride: int | None = None) -> I
         for path, file in zip(paths, files, strict=True):
             _check_grid(path, file, paths[0], files[0])
         wanted = _wanted(modality, len(files))
-        found = [_choose(path, file, wanted) for path, file in zip(paths, files, strict=True)]
-        size = min(modality.shape[1:]) if modality.kind == "image" else 1
-        stride = size if stride is None else stride
+        found = [_by_name(path, file, wanted) for path, file in zip(paths, files, strict=True)]
+        bands = tuple(one or tuple(range(len(wanted[0]))) for one in found)
+        if stride is None:
+            stride = min(modality.shape[1:]) if modality.kind == "image" else 1
         if stride < 1:
             raise InputError(f"stride is {stride}; it must be at least 1")
-        by_position = any(names is None for names, _ in found)
-        yield Scene(files, tuple(bands for _, bands in found), by_position, modality, stride)
+        yield Scene(files, bands, None in found, modality, stride)
 
 
 def _steps(folder: Path, modality: Modality) -> list[Path]:
@@ -154,19 +154,19 @@ def _wanted(modality: Modality, files: int) -> list[tuple[str, ...]]:
     return [bands, *([modality.columns] if modality.kind == "vector" and modality.columns else [])]
 
 
-def _choose(path: Path, file: Any, wanted: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...] | None, tuple[int, ...]]:
-    """The names by which bands were found, None for their position, and the bands."""
+def _by_name(path: Path, file: Any, wanted: Sequence[tuple[str, ...]]) -> tuple[int, ...] | None:
+    """The wanted bands; None if the file has as many as are needed and calls none of them as one that is wanted."""
     names, count = band_names(file), len(wanted[0])
     for columns in wanted:
         if set(columns) <= set(names):
-            return columns, tuple(map(names.index, columns))
+            return tuple(map(names.index, columns))
     if set(names) & {name for columns in wanted for name in columns}:
         missing = [name for name in wanted[0] if name not in names]
         raise InputError(f"{path} lacks {len(missing)} of the {count} bands that it needs: {some_columns(missing)}")
     bands = sum(colour.name != "alpha" for colour in file.colorinterp)
     if bands != count:
         raise InputError(f"{path} has {bands} bands; the bundle needs {count}: {some_columns(list(wanted[0]))}")
-    return None, tuple(range(count))
+    return None
 
 
 def _check_grid(path: Path, file: Any, first_path: Path, first: Any) -> None:

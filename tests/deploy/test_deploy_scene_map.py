@@ -116,7 +116,7 @@ def total(samples: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("at_once", [1, 2**24])
 @pytest.mark.parametrize("blocks", [{}, {"tiled": True, "blockxsize": 16, "blockysize": 16}])
-@pytest.mark.parametrize("stride", [None, 1, 2, 5])
+@pytest.mark.parametrize("stride", [None, 1, 2, 5, 18, 60])
 def test_windows_lie_around_the_middle_of_their_cells(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stride: int | None, blocks: dict[str, Any], at_once: int
 ) -> None:
