@@ -16,11 +16,21 @@ import click
 from edge.benchmarks.figures import metric_name
 from edge.benchmarks.sections import markdown_table, replace_section, results_page
 
-OURS, REFERENCE, FOREST = "taught", "single-matched", "random-forest"
-BESIDE = (REFERENCE, "mdico", FOREST)
+OURS, REFERENCE, SMALL, FOREST = "taught", "single-matched", "single", "random-forest"
+BESIDE = (SMALL, REFERENCE, "mdico", FOREST)
 LEVEL = 0.005  # of the metric: less is no difference
 PROTOCOLS = {"grouped": "grouped folds", "fixed": "the sets' own split", "random": "random folds"}
-HEAD = ("set", "protocol", "modality", "metric", *BESIDE, OURS, f"− {REFERENCE}", "p", "best of the other students")
+HEAD = (
+    "set",
+    "protocol",
+    "modality",
+    "metric",
+    *BESIDE,
+    OURS,
+    f"− {REFERENCE}",
+    "p",
+    "best of the other ways to co-learn",
+)
 
 Row = dict[str, str]
 
@@ -79,25 +89,35 @@ def _cells(found: dict[str, Row], metric: str) -> Iterable[str]:
     yield f"{_difference(found[OURS]):+.3f}"
     p = found[OURS][f"vs_{REFERENCE}_p"]
     yield f"{float(p):.3f}" if p else ""
-    others = [method for method in score if method not in (OURS, REFERENCE, FOREST)]
+    others = [method for method in score if method not in (OURS, SMALL, REFERENCE, FOREST)]
     best = max(others, key=lambda method: score[method], default=None)
     yield f"{best} {score[best]:.3f}" if best else ""
 
 
 def _difference(row: Row) -> float:
-    return float(row[f"vs_{REFERENCE}_difference"])
+    """To the reference, which has none to itself."""
+    return float(row[f"vs_{REFERENCE}_difference"] or 0)
 
 
 def _sentence(protocol: str, students: list[dict[str, Row]]) -> str:
-    ahead = [found[OURS] for found in students if _difference(found[OURS]) >= LEVEL]
-    behind = [found[OURS] for found in students if _difference(found[OURS]) <= -LEVEL]
-    forests = [found for found in students if FOREST in found]
-    beaten = [found for found in forests if _difference(found[OURS]) > _difference(found[FOREST])]
+    ahead, behind = _compared(students, REFERENCE)
+    ahead_small, behind_small = _compared(students, SMALL)
+    beaten = [found for found in students if FOREST in found and _difference(found[OURS]) > _difference(found[FOREST])]
     return (
         f"- {protocol[0].upper()}{protocol[1:]}, {len(students)} students: `{OURS}` is ahead of {REFERENCE} by {LEVEL} "
         f"or more in {len(ahead)} (p < .05: {_clear(ahead)}), behind by as much in {len(behind)} (p < .05: "
-        f"{_clear(behind)}). It is ahead of its sensor's forest in {len(beaten)} of {len(forests)}."
+        f"{_clear(behind)}). It is ahead of {SMALL}, which is half as large, in {len(ahead_small)} of "
+        f"{sum(SMALL in found for found in students)} and behind in {len(behind_small)}, and ahead of its sensor's "
+        f"forest in {len(beaten)} of {sum(FOREST in found for found in students)}."
     )
+
+
+def _compared(students: list[dict[str, Row]], rival: str) -> tuple[list[Row], list[Row]]:
+    """Our rows that are ahead of the rival by LEVEL or more, and those that are behind by as much."""
+    pairs = [
+        (found[OURS], _difference(found[OURS]) - _difference(found[rival])) for found in students if rival in found
+    ]
+    return [row for row, by in pairs if by >= LEVEL], [row for row, by in pairs if by <= -LEVEL]
 
 
 def _clear(rows: list[Row]) -> int:
