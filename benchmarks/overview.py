@@ -21,16 +21,8 @@ BESIDE = (SMALL, REFERENCE, "mdico", FOREST)
 LEVEL = 0.005  # of the metric: less is no difference
 PROTOCOLS = {"grouped": "grouped folds", "fixed": "the sets' own split", "random": "random folds"}
 HEAD = (
-    "set",
-    "protocol",
-    "modality",
-    "metric",
-    *BESIDE,
-    OURS,
-    f"− {REFERENCE}",
-    "p",
-    "best of the other ways to co-learn",
-)
+    "set", "protocol", "modality", "metric", *BESIDE, OURS, f"− {REFERENCE}", "p", "best of the other ways to co-learn",
+)  # fmt: skip
 
 Row = dict[str, str]
 

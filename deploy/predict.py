@@ -62,6 +62,7 @@ def predict(
     if batch < 1:
         raise InputError(f"batch is {batch}; it must be at least 1")
     graph, precision = graph_to_run(bundle, precision, backend)
+    parts = None if is_map else read_samples(source, bundle.modality, batch)
     limits = calibrated(bundle.card, bundle.modality) if precision == "int8" else None
     begin = time.perf_counter()
     with (
@@ -74,12 +75,12 @@ def predict(
                 limits.count(values)
             return engine.run({bundle.modality.name: values})["prediction"]
 
-        if is_map:
+        if parts is None:
             done = write_map(
                 temporary, source, bundle.modality, bundle.task, run, batch=batch, stride=stride, progress=progress
             )
         else:
-            done = {"samples": _write_all(temporary, source, bundle, run, batch, progress)}
+            done = {"samples": _write_all(temporary, source, bundle.task, parts, run, progress)}
     return {
         "out": str(out),
         **done,
@@ -94,13 +95,12 @@ def predict(
 def _write_all(
     path: Path,
     source: Path,
-    bundle: Bundle,
+    task: Task,
+    parts: Iterator[Samples],
     run: Callable[[np.ndarray], np.ndarray],
-    batch: int,
     progress: Callable[[int], None] | None,
 ) -> int:
-    """A table or an archive of every sample; gives their number."""
-    parts = read_samples(source, bundle.modality, batch)
+    """A table or an archive of all `parts` of the source; gives the number of samples."""
     if source.suffix not in (".npy", ".npz"):  # arrays are read in no time, text and many files are not
         parts = ahead(parts)
 
@@ -110,7 +110,7 @@ def _write_all(
             if progress is not None:
                 progress(part.size)
 
-    samples = write_answers(path, bundle.task, answers())
+    samples = write_answers(path, task, answers())
     if samples == 0:
         raise InputError(f"{source} holds no samples")
     return samples

@@ -72,16 +72,19 @@ def read_values(
     which is none of the bands (they count from 0). Scale and offset that the file states (GDAL: value = stored x scale
     + offset) are applied. InputError: complex numbers.
     """
-    taken = [_bands(raster)[band] for band in bands] if bands is not None else _bands(raster)
+    all_bands = image_bands(raster)
+    taken = all_bands if bands is None else [all_bands[band] for band in bands]
     stored = raster.read([band + 1 for band in taken], window=window)
     if stored.dtype.kind not in "iuf":
         raise InputError(f"{raster.name} holds {stored.dtype} values; give integers or floats, such as amplitude in dB")
     values = mark_missing(stored, nodata)
+    # Each of these asks GDAL about every band.
+    nodatas, scales, offsets, masks = raster.nodatavals, raster.scales, raster.offsets, raster.mask_flag_enums
     for place, band in enumerate(taken):
-        own, scale, offset = raster.nodatavals[band], raster.scales[band], raster.offsets[band]
+        own, scale, offset = nodatas[band], scales[band], offsets[band]
         if own is not None:
             values[place][stored[place] == own] = np.nan
-        if {flag.name for flag in raster.mask_flag_enums[band]} & {"per_dataset", "alpha"}:
+        if {flag.name for flag in masks[band]} & {"per_dataset", "alpha"}:
             values[place][raster.read_masks(band + 1, window=window) == 0] = np.nan
         if (scale, offset) != (1.0, 0.0):
             values[place] = values[place] * scale + offset
@@ -90,11 +93,11 @@ def read_values(
 
 def band_names(raster: Any) -> tuple[str, ...]:
     """The names of the bands of an open image, () if it does not name them all."""
-    names = tuple(raster.descriptions[band] for band in _bands(raster))
+    names = tuple(raster.descriptions[band] for band in image_bands(raster))
     return names if all(names) else ()
 
 
-def _bands(raster: Any) -> list[int]:
+def image_bands(raster: Any) -> list[int]:
     """All but an alpha band, counted from 0."""
     return [band for band, colour in enumerate(raster.colorinterp) if colour.name != "alpha"]
 

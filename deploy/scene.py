@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.deploy.raster import RASTERS, band_names, open_image, read_values
+from edge.deploy.raster import RASTERS, band_names, image_bands, open_image, read_values
 from edge.deploy.samples_csv import csv_columns, some_columns
 from edge.errors import InputError
 from edge.sensors import Modality
@@ -163,7 +163,7 @@ def _by_name(path: Path, file: Any, wanted: Sequence[tuple[str, ...]]) -> tuple[
     if set(names) & {name for columns in wanted for name in columns}:
         missing = [name for name in wanted[0] if name not in names]
         raise InputError(f"{path} lacks {len(missing)} of the {count} bands that it needs: {some_columns(missing)}")
-    bands = sum(colour.name != "alpha" for colour in file.colorinterp)
+    bands = len(image_bands(file))
     if bands != count:
         raise InputError(f"{path} has {bands} bands; the bundle needs {count}: {some_columns(list(wanted[0]))}")
     return None
