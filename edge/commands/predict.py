@@ -70,8 +70,8 @@ def command(
     if (outside := done["outside_calibration"]) and outside["values"]:
         band = max(outside["bands"], key=outside["bands"].__getitem__)
         click.echo(
-            f"Warning: {outside['values']:,} values ({outside['share']:.2%}) lie outside of what INT8 was calibrated "
-            f"for, most of them in {band}; they are cut off there. Compare with --precision fp32.",
+            f"Warning: {outside['values']:,} values ({100 * outside['share']:.3g}%) lie outside of what INT8 was "
+            f"calibrated for, most of them in {band}; they are cut off there. Compare with --precision fp32.",
             err=True,
         )
     if done.get("bands_by_position"):
