@@ -101,7 +101,7 @@ def _write_all(
     progress: Callable[[int], None] | None,
 ) -> int:
     """A table or an archive of all `parts` of the source; gives the number of samples."""
-    if source.suffix not in (".npy", ".npz"):  # arrays are read in no time, text and many files are not
+    if source.suffix.lower() not in (".npy", ".npz"):  # arrays are read in no time, text and many files are not
         parts = ahead(parts)
 
     def answers() -> Answers:

@@ -44,9 +44,10 @@ def read_samples(source: Path, modality: Modality, batch: int) -> Iterator[Sampl
         return _gathered(_folder(source, modality, batch), batch)
     if not source.is_file():
         raise InputError(f"{source} does not exist; give a .npz, .npy or .csv file or a folder")
-    if source.suffix in _FILES:
-        return _FILES[source.suffix](source, modality, batch)
-    if source.suffix == ".csv":
+    ending = source.suffix.lower()
+    if ending in _FILES:
+        return _FILES[ending](source, modality, batch)
+    if ending == ".csv":
         from edge.deploy.samples_csv import read_csv
 
         return read_csv(source, modality, batch)
@@ -65,7 +66,7 @@ def ahead(parts: Iterator[Part]) -> Iterator[Part]:
 def source_size(source: Path) -> int:
     """Bytes that reading `source` will take, for a progress bar."""
     if source.is_dir():
-        return sum(path.stat().st_size for path in source.iterdir() if path.suffix in _FILES)
+        return sum(path.stat().st_size for path in source.iterdir() if path.suffix.lower() in _FILES)
     return source.stat().st_size
 
 
@@ -135,11 +136,11 @@ def _raster(path: Path, modality: Modality, _: int) -> Iterator[Samples]:
 
 
 def _folder(folder: Path, modality: Modality, batch: int) -> Iterator[Samples]:
-    files = sorted(path for path in folder.iterdir() if path.suffix in _FILES and not path.name.startswith("."))
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _FILES and path.name[0] != ".")
     if not files:
         raise InputError(f"the folder {folder} holds no .npy, .npz, .tif or .png file")
     for path in files:
-        for part in _FILES[path.suffix](path, modality, batch):
+        for part in _FILES[path.suffix.lower()](path, modality, batch):
             yield Samples(part.values, {"file": [path.name] * len(part.values)}, part.size)
 
 

@@ -46,9 +46,10 @@ def read_table(path: Path) -> Table:
     """All columns of a .csv (text) or .parquet (text or numbers) file."""
     if not path.is_file():
         raise InputError(f"the table {path} is not a file")
-    if path.suffix == ".parquet":
+    ending = path.suffix.lower()
+    if ending == ".parquet":
         columns = _read_parquet(path)
-    elif path.suffix == ".csv":
+    elif ending == ".csv":
         columns = _read_csv(path)
     else:
         raise InputError(f"the table {path} must end in .csv or .parquet")

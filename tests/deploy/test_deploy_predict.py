@@ -110,10 +110,11 @@ def test_a_folder_says_which_file_a_row_comes_from(tiny_bundle: Bundle, tmp_path
     (tmp_path / "samples").mkdir()
     np.save(tmp_path / "samples" / "one.npy", values(1)[0])
     np.save(tmp_path / "samples" / "two.npy", values(2))
+    (tmp_path / "samples" / "two.npy").rename(tmp_path / "samples" / "two.NPY")  # as cameras write .TIF
     (tmp_path / "samples" / "readme.txt").write_text("not a sample")
     predict(tiny_bundle, tmp_path / "samples", tmp_path / "out.npz")
     with np.load(tmp_path / "out.npz") as out:
-        assert out["file"].tolist() == ["one.npy", "two.npy", "two.npy"]
+        assert out["file"].tolist() == ["one.npy", "two.NPY", "two.NPY"]
         assert out["classes"].tolist() == ["no crop", "crop"]
         assert out["prediction"].shape == (3, 2)
 

@@ -118,8 +118,8 @@ def test_parquet_gives_what_csv_gives(table, tmp_path):
 
     expected = table()
     columns = {name: [None if cell == "" else cell for cell in cells] for name, cells in COLUMNS.items()}
-    parquet.write_table(pyarrow.table(columns), tmp_path / "fields.parquet")
-    data = import_table(tmp_path / "fields.parquet", Layout(**LAYOUT), tmp_path / "other")
+    parquet.write_table(pyarrow.table(columns), tmp_path / "fields.PARQUET")
+    data = import_table(tmp_path / "fields.PARQUET", Layout(**LAYOUT), tmp_path / "other")
     for name in ("optical", "sar"):
         np.testing.assert_array_equal(data.arrays[name], expected.arrays[name])
     np.testing.assert_array_equal(data.target, expected.target)
