@@ -66,7 +66,7 @@ def ahead(parts: Iterator[Part]) -> Iterator[Part]:
 def source_size(source: Path) -> int:
     """Bytes that reading `source` will take, for a progress bar."""
     if source.is_dir():
-        return sum(path.stat().st_size for path in source.iterdir() if path.suffix.lower() in _FILES)
+        return sum(path.stat().st_size for path in _files_in(source))
     return source.stat().st_size
 
 
@@ -135,8 +135,13 @@ def _raster(path: Path, modality: Modality, _: int) -> Iterator[Samples]:
     yield Samples(values.reshape(samples, *modality.shape), {}, path.stat().st_size)
 
 
+def _files_in(folder: Path) -> list[Path]:
+    """Those of a folder that are samples, in the order of their names."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _FILES and path.name[0] != ".")
+
+
 def _folder(folder: Path, modality: Modality, batch: int) -> Iterator[Samples]:
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _FILES and path.name[0] != ".")
+    files = _files_in(folder)
     if not files:
         raise InputError(f"the folder {folder} holds no .npy, .npz, .tif or .png file")
     for path in files:
