@@ -1,4 +1,4 @@
-"""GeoTIFF and PNG: values as the sensor gives them, with what the file itself says of scale and missing values."""
+"""GeoTIFF, PNG and JPEG: values as the sensor gives them, with what a file says of scale and missing values."""
 
 import contextlib
 import io
@@ -11,21 +11,22 @@ import numpy as np
 
 from edge.errors import BackendMissing, InputError
 
-RASTERS = (".tif", ".tiff", ".png")
+RASTERS = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 
 
 # By the first bytes of the file: left to itself GDAL opens a virtual raster (VRT), too, which reads any file anywhere.
-_DRIVERS = {b"II*\0": "GTiff", b"MM\0*": "GTiff", b"II+\0": "GTiff", b"MM\0+": "GTiff", b"\x89PNG": "PNG"}
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_DRIVERS = {**dict.fromkeys(_TIFF, "GTiff"), b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG"}
 
 
 @contextlib.contextmanager
 def open_image(image: Path | bytes, name: str) -> Iterator[Any]:
-    """A PNG or GeoTIFF, from a file or from its bytes, opened by rasterio; `name` is for the error message."""
+    """A GeoTIFF, PNG or JPEG, from a file or from its bytes, opened by rasterio; `name` is for the error message."""
     rasterio = raster_library()
     driver = _driver(image, name)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # a PNG has no coordinates
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # PNG and JPEG have no coordinates
             if isinstance(image, Path):
                 for mask in filter(Path.exists, (Path(f"{image}.msk"), Path(f"{image}.MSK"))):  # GDAL opens it, too
                     _driver(mask, str(mask))
@@ -50,11 +51,13 @@ def raster_library() -> Any:
 def _driver(image: Path | bytes, name: str) -> str:
     try:
         with io.BytesIO(image) if isinstance(image, bytes) else open(image, "rb") as file:
-            return _DRIVERS[file.read(4)]
-    except KeyError:
-        raise InputError(f"{name} is not a readable image: neither a GeoTIFF nor a PNG by its first bytes") from None
+            start = file.read(4)
     except OSError as error:
         raise InputError(f"{name} is not a readable image: {error}") from None
+    for first, driver in _DRIVERS.items():
+        if start.startswith(first):
+            return driver
+    raise InputError(f"{name} is not a readable image: no GeoTIFF, PNG or JPEG by its first bytes")
 
 
 def read_raster(file: Path, nodata: float | None) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -3,7 +3,7 @@
     FILE.npy   (n, *shape of the modality) or one sample; numbers
     FILE.npz   the array named after the modality, or the only array; the same shapes
     FILE.csv   a header, one sample per row, see edge.deploy.samples_csv
-    FILE.tif   GeoTIFF or PNG (with the extra `raster`): one sample of an image; see edge.deploy.raster
+    FILE.tif   GeoTIFF, PNG or JPEG (with the extra `raster`): one sample of an image; see edge.deploy.raster
     FOLDER     files of these kinds but tables, in the order of their names; the column `file` says where a row is from
 
 Values are what the sensor gives. Missing are NaN and the modality's `nodata`, if it was imported with one. Integers and
@@ -51,7 +51,9 @@ def read_samples(source: Path, modality: Modality, batch: int) -> Iterator[Sampl
         from edge.deploy.samples_csv import read_csv
 
         return read_csv(source, modality, batch)
-    raise InputError(f"{source}: the ending {source.suffix!r} is not known; use .npz, .npy, .csv, .tif or a folder")
+    raise InputError(
+        f"{source}: the ending {source.suffix!r} is not known; use .npz, .npy, .csv, .tif, .jpg or a folder"
+    )
 
 
 def ahead(parts: Iterator[Part]) -> Iterator[Part]:
@@ -143,7 +145,7 @@ def _files_in(folder: Path) -> list[Path]:
 def _folder(folder: Path, modality: Modality, batch: int) -> Iterator[Samples]:
     files = _files_in(folder)
     if not files:
-        raise InputError(f"the folder {folder} holds no .npy, .npz, .tif or .png file")
+        raise InputError(f"the folder {folder} holds no .npy, .npz, .tif, .png or .jpg file")
     for path in files:
         for part in _FILES[path.suffix.lower()](path, modality, batch):
             yield Samples(part.values, {"file": [path.name] * len(part.values)}, part.size)

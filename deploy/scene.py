@@ -119,7 +119,7 @@ def open_scene(source: Path, modality: Modality, stride: int | None = None) -> I
     """
     paths = _steps(source, modality) if source.is_dir() else [source]
     if source.suffix.lower() not in RASTERS and not source.is_dir():
-        raise InputError(f"{source} is no scene; a map needs a GeoTIFF, or for a series a folder of them")
+        raise InputError(f"{source} is no scene; a map needs an image, or for a series a folder of them")
     with contextlib.ExitStack() as stack:
         files = tuple(stack.enter_context(open_image(path, str(path))) for path in paths)
         for path, file in zip(paths, files, strict=True):
@@ -138,11 +138,9 @@ def _steps(folder: Path, modality: Modality) -> list[Path]:
     """One file for each step."""
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in RASTERS and path.name[0] != ".")
     if modality.kind != "series":
-        raise InputError(f"{folder} is a folder; a map of {modality.name!r} is made of one GeoTIFF at a time")
+        raise InputError(f"{folder} is a folder; a map of {modality.name!r} is made of one image at a time")
     if len(paths) != modality.shape[0]:
-        raise InputError(
-            f"{folder} holds {len(paths)} GeoTIFF or PNG files; {modality.name!r} needs {modality.shape[0]}, one a step"
-        )
+        raise InputError(f"{folder} holds {len(paths)} images; {modality.name!r} needs {modality.shape[0]}, one a step")
     return paths
 
 

@@ -3,8 +3,8 @@
     ROOT/rgb/plot_1.tif   ROOT/lidar/plot_1.npy   labels.csv: name,species,plot
 
 The labels decide which samples there are: a file without a label is counted and left out, a sample without a file lacks
-that modality. GeoTIFF and PNG give images (band, y, x); .npy gives what it holds, a vector, a series (time, band) or an
-image. Files are read while the paired set is written, so the data may be larger than the memory.
+that modality. GeoTIFF, PNG and JPEG give images (band, y, x); .npy gives what it holds, a vector, a series (time, band)
+or an image. Files are read while the paired set is written, so the data may be larger than the memory.
 """
 
 from collections.abc import Callable

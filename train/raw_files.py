@@ -34,7 +34,7 @@ def read_npz(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.nda
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
-    """The bands (band, y, x) of a PNG or GeoTIFF whose bytes are `data`; `name` is for the error message."""
+    """The bands (band, y, x) of a GeoTIFF, PNG or JPEG whose bytes are `data`; `name` is for the error message."""
     with open_image(data, name) as raster:
         return np.asarray(raster.read())
 

@@ -71,7 +71,7 @@ def import_table(table: Path, layout: Path, date: str | None, out: Path) -> None
 @_date
 @_out
 def import_folders(root: Path, labels: Path, layout: Path, date: str | None, out: Path) -> None:
-    """From one folder per modality in ROOT with GeoTIFF, PNG or .npy files, matched by name.
+    """From one folder per modality in ROOT with GeoTIFF, PNG, JPEG or .npy files, matched by name.
 
     Example: edge data import folders plots --labels plots.csv --layout layout.json -o my-plots
     """

@@ -33,8 +33,8 @@ def command(
               counted from 0, as B02_t0, B03_t0 ... B02_t1; or those of the table that the training data came from.
               Any order; every one must be there. Other columns, such as an id, are copied to the output. Images do
               not fit in a table.
-    FILE.tif  a GeoTIFF or PNG of the size of a sample; its own nodata value and scale are applied (extra `raster`)
-    FOLDER    .npy, .npz, GeoTIFF and PNG files, by name; the output says `file`
+    FILE.tif  or .png, .jpg: an image of a sample's size; its own nodata value and scale are applied (extra `raster`)
+    FOLDER    .npy, .npz, GeoTIFF, PNG and JPEG files, by name; the output says `file`
     OUT.csv   kept columns, then prediction and probability_<class> per class, or prediction and unit
     OUT.npz   prediction (n, outputs), and classes or unit
 

@@ -9,6 +9,7 @@ from edge.errors import InputError
 VIRTUAL = """<VRTDataset rasterXSize="4" rasterYSize="4"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>
 <SourceFilename relativeToVRT="0">{}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>
 </VRTRasterBand></VRTDataset>"""
+PNG, JPEG = {"driver": "PNG"}, {"driver": "JPEG"}
 
 
 def secret(folder: Path) -> Path:
@@ -24,16 +25,16 @@ def secret(folder: Path) -> Path:
 def test_a_virtual_raster_that_is_called_tif_reads_no_other_file(tmp_path: Path) -> None:
     virtual = tmp_path / "harmless.tif"
     virtual.write_text(VIRTUAL.format(secret(tmp_path)))
-    with pytest.raises(InputError, match="neither a GeoTIFF nor a PNG"):
+    with pytest.raises(InputError, match="no GeoTIFF, PNG or JPEG"):
         read_raster(virtual, None)
-    with pytest.raises(InputError, match="neither a GeoTIFF nor a PNG"), open_image(virtual.read_bytes(), "a member"):
+    with pytest.raises(InputError, match="no GeoTIFF, PNG or JPEG"), open_image(virtual.read_bytes(), "a member"):
         pass
 
 
 def test_a_mask_beside_the_image_is_no_way_round(tmp_path: Path) -> None:
     image = secret(tmp_path)
     Path(f"{image}.msk").write_text(VIRTUAL.format("/vsicurl/http://example.org/a.tif"))
-    with pytest.raises(InputError, match=r"secret\.tif\.msk is not a readable image: neither"):
+    with pytest.raises(InputError, match=r"secret\.tif\.msk is not a readable image: no GeoTIFF"):
         read_raster(image, None)
 
 
@@ -43,8 +44,8 @@ def test_an_image_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_raster(tmp_path / "absent.tif", None)
 
 
-@pytest.mark.parametrize("options", [{}, {"BIGTIFF": "YES"}, {"ENDIANNESS": "BIG"}, {"driver": "PNG"}])
-def test_every_kind_of_tiff_and_png_is_read(tmp_path: Path, options: dict[str, str]) -> None:
+@pytest.mark.parametrize("options", [{}, {"BIGTIFF": "YES"}, {"ENDIANNESS": "BIG"}, PNG, JPEG])
+def test_every_kind_of_image_is_read(tmp_path: Path, options: dict[str, str]) -> None:
     shutil = pytest.importorskip("rasterio.shutil")
     file = tmp_path / "copy.tif"
     shutil.copy(secret(tmp_path), file, **{"driver": "GTiff", **options})

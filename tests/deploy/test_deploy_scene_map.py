@@ -1,4 +1,5 @@
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,21 @@ def test_windows_lie_around_the_middle_of_their_cells(
     assert (done["samples"], done["missing"]) == (np.isfinite(expected).sum(), np.isnan(expected).sum())
 
 
+def test_a_cameras_photo_is_a_scene_without_coordinates(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    photo = np.linspace(0, 255, 3 * 32 * 48).reshape(32, 48, 3).astype(np.uint8)
+    image.fromarray(photo).save(tmp_path / "DJI_0001.JPG", quality=95)
+    camera = Modality("rgb", (Band("red"), Band("green"), Band("blue")), ("band", "y", "x"), (3, 16, 16))
+    source = tmp_path / "DJI_0001.JPG"
+    write_map(tmp_path / "map.tif", source, camera, VALUE, lambda s: s.mean(axis=(1, 2, 3))[:, None], batch=4)
+    decoded = np.asarray(image.open(source), dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        found, about = read(tmp_path / "map.tif")
+    np.testing.assert_allclose(found[0], decoded.reshape(2, 16, 3, 16, 3).mean(axis=(1, 3, 4)), atol=0.5)
+    assert about["crs"] is None
+
+
 def test_scale_nodata_and_progress(tmp_path: Path) -> None:
     array = np.arange(2 * 6 * 8, dtype=np.int16).reshape(2, 6, 8)
     source = save(tmp_path / "scene.tif", array, ["red", "blue"], nodata=0)
@@ -165,10 +181,10 @@ def folder_of(tmp_path: Path, *arrays: np.ndarray, **options: Any) -> Path:
 PART = np.ones((2, 4, 4), np.float32)
 FAULTS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "absent": (lambda t: t / "absent.tif", r"absent\.tif is not a readable image"),
-    "table": (lambda t: t / "a.csv", r"a\.csv is no scene; a map needs a GeoTIFF"),
+    "table": (lambda t: t / "a.csv", r"a\.csv is no scene; a map needs an image"),
     "bands": (lambda t: save(t / "a.tif", PART), r"a\.tif has 2 bands; the bundle needs 6: B04_t0, ndvi_t0"),
     "names": (lambda t: save(t / "a.tif", PART, COLUMNS[:2]), r"lacks 4 of the 6 bands that it needs: B04_t1"),
-    "steps": (lambda t: folder_of(t, PART), r"holds 1 GeoTIFF or PNG files; 'optical' needs 3, one a step"),
+    "steps": (lambda t: folder_of(t, PART), r"holds 1 images; 'optical' needs 3, one a step"),
     "size": (lambda t: folder_of(t, PART, PART[:, 1:], PART), r"differ in size"),
     "place": (
         lambda t: folder_of(t, PART, PART, PART, transform=rasterio.Affine(20, 0, 300_000, 0, -20, 5_000_000)),
@@ -211,7 +227,7 @@ def test_other_faults_are_named(tiny_bundle: Bundle, tmp_path: Path) -> None:
         predict(tiny_bundle, source, tmp_path / "map.tif", stride=0)
     with pytest.raises(InputError, match="a stride is for maps"):
         predict(tiny_bundle, source, tmp_path / "out.csv", stride=2)
-    with pytest.raises(InputError, match="a map of 'rgb' is made of one GeoTIFF at a time"):
+    with pytest.raises(InputError, match="a map of 'rgb' is made of one image at a time"):
         write_map(tmp_path / "map.tif", source, RGB, VALUE, total, batch=1)
 
 

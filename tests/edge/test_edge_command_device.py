@@ -151,7 +151,7 @@ def test_predict_refuses_an_empty_folder(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "void").mkdir()
     result = run("predict", bundle, tmp_path / "void", "-o", tmp_path / "out.csv")
     assert result.exit_code == 2
-    assert "holds no .npy, .npz, .tif or .png file" in result.stderr
+    assert "holds no .npy, .npz, .tif, .png or .jpg file" in result.stderr
 
 
 def test_predict_on_a_full_disk_leaves_nothing_and_no_traceback(
