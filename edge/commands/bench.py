@@ -88,7 +88,9 @@ def command(
     csv: Path | None,
     out: Path | None,
 ) -> None:
-    """Measure bundles on this machine: latency of all of them together, accuracy on the engine.
+    """Measure latency and accuracy of bundles on this machine.
+
+    All of them in one run, side by side; accuracy is that of the engine's own predictions.
 
     \b
     Example:

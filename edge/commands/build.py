@@ -44,7 +44,7 @@ def command(
     modality: str, int8: bool, fp16: bool, precision: str | None, host: str | None, out: Path, as_json: bool,
     force: bool, **flags: Any,
 ) -> None:  # fmt: skip
-    """Train, compress, export, check and measure one student; write its bundle.
+    """Train, compress, check and measure a student; write its bundle.
 
     Stages that are in RUN and still fit data, recipe and code are used again, so the next modality trains nothing.
     A gate that fails (accuracy, latency, parity) ends with exit code 3; the bundle is kept and marked as failed.

@@ -20,10 +20,11 @@ import click
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write the comparison as a page.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def command(before: Path, after: Path, conditions: tuple[str, ...], html: Path | None, as_json: bool) -> None:
-    """Compare two reports, or the reports of two bundles; both are checked against the published schema first.
+    """Compare two reports, or the reports of two bundles.
 
-    Rows of the same method, precision, modality, engine, threads and batch size are compared. With a condition, a row
-    or a figure that only A has fails, too: a gate does not pass unseen.
+    Both are checked against the published schema first. Rows of the same method, precision, modality, engine, threads
+    and batch size are compared. With a condition, a row or a figure that only A has fails, too: a gate does not pass
+    unseen.
 
     \b
     Conditions, of B against A:

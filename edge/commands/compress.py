@@ -32,8 +32,10 @@ from edge.recipe import Recipe
 def command(
     out: Path, as_json: bool, force: bool, sensitivity: bool, latency_budget: float, front: bool, **flags: Any
 ) -> None:  # fmt: skip
-    """Make the students of all modalities INT8: calibrate their ranges and, where that alone costs accuracy, fine-tune
-    them together with the objectives that shaped them alive.
+    """Make the students of all modalities INT8.
+
+    Calibrates their ranges and, where that alone costs accuracy, fine-tunes them together with the objectives that
+    shaped them alive.
 
     Trains first if RUN/train holds nothing that fits. Writes RUN/compress. With --sensitivity it then quantizes each
     layer alone, leaves each alone in float, measures both on validation samples and in latency, and proposes layers to

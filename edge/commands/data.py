@@ -21,11 +21,11 @@ _date = click.option(
 _out = click.option("--out", "-o", required=True, type=_PATH, help="New folder for the paired set.")
 
 # \b keeps click from rewrapping the paragraph that follows.
-_IMPORT_HELP = """Make a paired set from your own files; the layout file says what they hold.
+_IMPORT_HELP = """Make a paired set from your own files.
 
 \b
-A layout is a small JSON file, here for a table with the columns field, crop, day, VV, B04(t-1), B08(t-1), B04(t) and
-B08(t):
+A layout is a small JSON file that says what they hold, here a table with the columns field, crop, day, VV, B04(t-1),
+B08(t-1), B04(t) and B08(t):
   {"name": "my-fields", "task": {"kind": "multiclass"}, "target": "crop", "groups": "field", "date": "day",
    "modalities": {
      "optical": {"bands": ["B04", "B08"], "unit": "reflectance", "times": ["t-1", "t"],
@@ -55,7 +55,9 @@ def import_() -> None:
 @_date
 @_out
 def import_table(table: Path, layout: Path, date: str | None, out: Path) -> None:
-    """From a .csv or .parquet file: one row per sample, groups of columns per modality.
+    """From a .csv or .parquet file.
+
+    One row per sample, groups of columns per modality.
 
     Example: edge data import table fields.csv --layout layout.json -o my-fields
     """
@@ -71,7 +73,9 @@ def import_table(table: Path, layout: Path, date: str | None, out: Path) -> None
 @_date
 @_out
 def import_folders(root: Path, labels: Path, layout: Path, date: str | None, out: Path) -> None:
-    """From one folder per modality in ROOT with GeoTIFF, PNG, JPEG or .npy files, matched by name.
+    """From one folder per modality with images or .npy files.
+
+    ROOT holds the folders; their GeoTIFF, PNG, JPEG or .npy files are matched by name.
 
     Example: edge data import folders plots --labels plots.csv --layout layout.json -o my-plots
     """
@@ -92,7 +96,9 @@ def import_folders(root: Path, labels: Path, layout: Path, date: str | None, out
 @_date
 @_out
 def import_npz(file: Path, layout: Path, date: str | None, out: Path) -> None:
-    """From a .npz file: one array per modality, the labels in arrays of their own.
+    """From a .npz file.
+
+    One array per modality, the labels in arrays of their own.
 
     Example: edge data import npz fields.npz --layout layout.json -o my-fields
     """
@@ -106,7 +112,9 @@ def import_npz(file: Path, layout: Path, date: str | None, out: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @click.option("--picture", type=_PATH, help="Write a picture of the data (.png, .svg or .pdf).")
 def show(data: str, as_json: bool, picture: Path | None) -> None:
-    """Show a paired set: modalities, shapes, missing values, class counts, groups, dates. DATA: a folder or a name.
+    """Show what a paired set holds.
+
+    Modalities, shapes, missing values, class counts, groups, dates. DATA: a folder or a name.
 
     Example: edge data show lfmc --picture lfmc.png
     """
@@ -128,7 +136,9 @@ def show(data: str, as_json: bool, picture: Path | None) -> None:
 @click.option("--from", "from_folder", type=_PATH, help="Convert the raw files in this folder; nothing is downloaded.")
 @click.option("--out", "-o", type=_PATH, help="Where to write it. [default: the cache, EDGE_CACHE or ~/.cache]")
 def fetch(name: str, from_folder: Path | None, out: Path | None) -> None:
-    """Get a known data set: download, check and convert it, or convert a local copy.
+    """Get a known data set, by download or from a local copy.
+
+    It is downloaded, checked and converted, with --from converted only.
 
     Example: edge data fetch lfmc --from ~/Downloads/lfmc
     """

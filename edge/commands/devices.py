@@ -11,7 +11,9 @@ COLUMNS = ("target", "GB", "GB/s", "INT8 TOPS (sparse)", "SM", "DLA", "JetPack",
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, with JetPack versions and sources.")
 def command(as_json: bool) -> None:
-    """List the boards that edge knows, by the name that `--target` takes; "-" is unknown or has no public source.
+    """List the boards that edge knows, by the name `--target` takes.
+
+    "-" is unknown or has no public source.
 
     \b
     Example:

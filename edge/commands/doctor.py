@@ -10,7 +10,7 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
-    """Show what this machine is, what is installed, and the line that installs what is missing.
+    """Show what this machine is and has, and how to install the rest.
 
     The exit code is 4 where the system is too old for edge, and 5 where no engine can run.
 

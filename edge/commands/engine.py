@@ -44,10 +44,11 @@ def command(
     workspace: int | None, level: int | None, strongly_typed: bool, dla: int | None, data: Path | None,
     max_drop: float, seconds: float, force: bool, as_json: bool, out: Path | None,
 ) -> None:  # fmt: skip
-    """Build a bundle's TensorRT engines on this machine, test and time them, and choose the one that is used.
+    """Build, test and time a bundle's TensorRT engines; choose one.
 
-    Engines are kept in the cache (EDGE_CACHE or ~/.cache/edge-colearn), each with the key of what it was built for, and
-    built again when that changes. `edge predict --backend tensorrt` then takes the one that was chosen.
+    Engines are of this machine. They are kept in the cache (EDGE_CACHE or ~/.cache/edge-colearn), each with the key of
+    what it was built for, and built again when that changes. `edge predict --backend tensorrt` then takes the one that
+    was chosen.
 
     Exit codes: 0 an engine was chosen (or, without a GPU, compiled); 2 a graph is refused; 4 this machine cannot build
     or run them; 5 TensorRT or cuda-python is missing.

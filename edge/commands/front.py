@@ -82,12 +82,12 @@ def command(
     force: bool,
     **flags: Any,
 ) -> None:
-    """Train, compress and measure a grid of students; draw accuracy against latency; build the best.
+    """Train and measure a grid of students; build the best.
 
-    A width is a share of the full student's channels (the recipe's model); students narrower than 1 also learn from the
-    full ones. What is best is decided on the validation samples; the accuracy on the test samples is reported beside
-    it. Each width is what `edge build --width W --out RUN` builds; RUN/front.json, front.svg and report.json show all
-    of them. When none keeps the bounds the command ends with exit code 3.
+    Draws accuracy against latency. A width is a share of the full student's channels (the recipe's model); students
+    narrower than 1 also learn from the full ones. What is best is decided on the validation samples; the accuracy on
+    the test samples is reported beside it. Each width is what `edge build --width W --out RUN` builds; RUN/front.json,
+    front.svg and report.json show all of them. When none keeps the bounds the command ends with exit code 3.
 
     \b
     Example:

@@ -10,9 +10,10 @@ import click
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def command(bundle: Path, as_json: bool) -> None:
-    """Show what is in a bundle: bands and units, task, graphs, the precision of every layer, where Q/DQ pairs stand.
+    """Show what is in a bundle, down to the precision of every layer.
 
-    Layers need the package onnx; without it everything else is shown.
+    Bands and units, task, graphs, layers and where Q/DQ pairs stand. Layers need the package onnx; without it
+    everything else is shown.
 
     \b
     Example:

@@ -23,10 +23,10 @@ import click
 )
 @click.option("--data", type=click.Path(path_type=Path), metavar="FILE.npz", help="Test data, for accuracy over there.")
 def command(bundle: Path, out: Path, wheels: bool, python: str, platform: str, data: Path | None) -> None:
-    """Pack a bundle with all that a device without a network needs; there, `sh jetson.sh` does the rest.
+    """Pack a bundle with all that a device without a network needs.
 
-    It installs edge from the wheels, verifies the bundle, builds engines where TensorRT is there, measures, and
-    leaves report.json and report.html. Done twice it installs nothing the second time.
+    There, `sh jetson.sh` does the rest: it installs edge from the wheels, verifies the bundle, builds engines where
+    TensorRT is there, measures, and leaves report.json and report.html. Done twice it installs nothing the second time.
 
     \b
     Example:

@@ -21,7 +21,7 @@ def command(
     bundle: Path, source: Path, out: Path, precision: str | None, backend: str | None, threads: int, batch: int,
     stride: int | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Predict SOURCE with a bundle: FILE.npz, FILE.npy, FILE.csv, FILE.tif, a FOLDER or a scene.
+    """Predict samples, or the map of a whole scene, with a bundle.
 
     Values are what the sensor gives, in the card's units. Missing are NaN, an empty cell, and the nodata value that the
     training data was imported with.

@@ -13,7 +13,9 @@ from edge.errors import GateError
 @click.option("--backend", default="onnxruntime", show_default=True, help="The engine that runs the golden vectors.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def command(bundle: Path, backend: str, as_json: bool) -> None:
-    """Test a bundle on this machine: checksums, card, golden vectors, free batch axis, gates of its build.
+    """Test on this machine that a bundle is whole and predicts right.
+
+    Checks checksums, card, golden vectors, the free batch axis and the gates of its build.
 
     Exit codes: 0 every check passed or was skipped; 2 the bundle is damaged (the message names the file); 3 a check
     failed; 4 an engine cannot load a graph here; 5 the engine's library is missing.

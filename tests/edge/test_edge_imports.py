@@ -5,6 +5,9 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
+
+from edge.cli import main
 
 HEAVY = ("torch", "nncf", "onnx", "jsonschema", "matplotlib", "tqdm", "pyarrow", "rasterio", "tensorrt", "sklearn")
 
@@ -45,3 +48,11 @@ def test_help_answers_in_under_three_tenths_of_a_second() -> None:
         after = os.times()
         spent.append(after.children_user + after.children_system - before.children_user - before.children_system)
     assert min(spent) < 0.3, spent
+
+
+@pytest.mark.parametrize("group", [[], ["data"], ["data", "import"]])
+def test_help_says_in_a_line_what_each_command_is_for(group: list[str]) -> None:
+    result = CliRunner().invoke(main, [*group, "--help"], terminal_width=80)
+    lines = result.output.partition("Commands:\n")[2].splitlines()
+    assert len(lines) >= 3
+    assert all(line.endswith(".") and not line.endswith("...") for line in lines), result.output
