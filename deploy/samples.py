@@ -22,6 +22,7 @@ import numpy as np
 
 from edge.deploy.raster import RASTERS, in_order, mark_missing, read_raster
 from edge.errors import InputError
+from edge.files import files_ending
 from edge.sensors import Modality
 
 Part = TypeVar("Part")
@@ -68,7 +69,7 @@ def ahead(parts: Iterator[Part]) -> Iterator[Part]:
 def source_size(source: Path) -> int:
     """Bytes that reading `source` will take, for a progress bar."""
     if source.is_dir():
-        return sum(path.stat().st_size for path in _files_in(source))
+        return sum(path.stat().st_size for path in files_ending(source, _FILES))
     return source.stat().st_size
 
 
@@ -137,13 +138,8 @@ def _raster(path: Path, modality: Modality, _: int) -> Iterator[Samples]:
     yield Samples(values.reshape(samples, *modality.shape), {}, path.stat().st_size)
 
 
-def _files_in(folder: Path) -> list[Path]:
-    """Those of a folder that are samples, in the order of their names."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _FILES and path.name[0] != ".")
-
-
 def _folder(folder: Path, modality: Modality, batch: int) -> Iterator[Samples]:
-    files = _files_in(folder)
+    files = files_ending(folder, _FILES)
     if not files:
         raise InputError(f"the folder {folder} holds no .npy, .npz, .tif, .png or .jpg file")
     for path in files:

@@ -22,6 +22,7 @@ import numpy as np
 from edge.deploy.raster import RASTERS, band_names, image_bands, open_image, read_values
 from edge.deploy.samples_csv import csv_columns, some_columns
 from edge.errors import InputError
+from edge.files import files_ending
 from edge.sensors import Modality
 
 _VALUES = 2**24  # of a scene that are read at once, if its blocks are no larger: 64 MiB as float32
@@ -136,7 +137,7 @@ def open_scene(source: Path, modality: Modality, stride: int | None = None) -> I
 
 def _steps(folder: Path, modality: Modality) -> list[Path]:
     """One file for each step."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in RASTERS and path.name[0] != ".")
+    paths = files_ending(folder, RASTERS)
     if modality.kind != "series":
         raise InputError(f"{folder} is a folder; a map of {modality.name!r} is made of one image at a time")
     if len(paths) != modality.shape[0]:

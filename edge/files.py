@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +122,11 @@ def inside(folder: Path, name: str) -> Path:
     if not path.is_relative_to(root) or path == root:
         raise InputError(f"the path {name!r} leaves its folder {folder}; refused")
     return path
+
+
+def files_ending(folder: Path, endings: Collection[str]) -> list[Path]:
+    """The files of a folder with one of the endings (in small letters; capitals count, too), hidden ones left out.
+
+    In the order of their names.
+    """
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in endings and path.name[0] != ".")

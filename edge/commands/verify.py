@@ -15,7 +15,7 @@ from edge.errors import GateError
 def command(bundle: Path, backend: str, as_json: bool) -> None:
     """Test on this machine that a bundle is whole and predicts right.
 
-    Checks checksums, card, golden vectors, the free batch axis and the gates of its build.
+    Looks at checksums, card, golden vectors, the free batch axis and the gates of its build.
 
     Exit codes: 0 every check passed or was skipped; 2 the bundle is damaged (the message names the file); 3 a check
     failed; 4 an engine cannot load a graph here; 5 the engine's library is missing.

@@ -185,7 +185,10 @@ BAD_SOURCES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "fortran": (lambda t: saved(t / "a.npz", np.asfortranarray(values(4))), "Fortran order"),
     "no file": (lambda t: t / "none.npy", r"none\.npy does not exist"),
     "other ending": (lambda t: write_csv(t / "a.txt", HEADER, []), r"the ending '\.txt' is not known"),
-    "empty folder": (lambda t: (t / "void").mkdir() or t / "void", r"holds no .*, \.tif, \.png or \.jpg file"),
+    "empty folder": (
+        lambda t: (t / "void").mkdir() or t / "void",
+        r"holds no \.npy, \.npz, \.tif, \.png or \.jpg file",
+    ),
     "empty table": (lambda t: cut(write_csv(t / "a.csv", HEADER, []), 0), r"a\.csv is empty"),
     "header alone": (lambda t: write_csv(t / "a.csv", HEADER, []), "holds no samples"),
     "missing column": (lambda t: write_csv(t / "a.csv", HEADER[1:], []), "lacks 1 of the 6 columns.*B04_t0"),
