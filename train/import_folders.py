@@ -3,8 +3,9 @@
     ROOT/rgb/plot_1.tif   ROOT/lidar/plot_1.npy   labels.csv: name,species,plot
 
 The labels decide which samples there are: a file without a label is counted and left out, a sample without a file lacks
-that modality. GeoTIFF, PNG and JPEG give images (band, y, x); .npy gives what it holds, a vector, a series (time, band)
-or an image. Files are read while the paired set is written, so the data may be larger than the memory.
+that modality. Hidden files and folders do not count. GeoTIFF, PNG and JPEG give images (band, y, x); .npy gives what it
+holds, a vector, a series (time, band) or an image. Files are read while the paired set is written, so the data may be
+larger than the memory.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import numpy as np
 
 from edge.deploy.raster import RASTERS, in_order, mark_missing, read_raster
 from edge.errors import InputError
-from edge.files import inside
+from edge.files import files_ending, inside
 from edge.train.import_table import read_table
 from edge.train.layout import Layout, describe_modality, nearest, read_labels, write_imported
 from edge.train.paired import PairedSet
@@ -91,7 +92,9 @@ def import_folders(
     if twice is not None:
         raise InputError(f"{labels_file}: the name {twice!r} stands there twice")
     labels = read_labels(layout, column)
-    entries = layout.modalities or {path.name: {} for path in sorted(root.iterdir()) if path.is_dir()}
+    entries = layout.modalities or {
+        path.name: {} for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] != "."
+    }
     if not entries:
         raise InputError(f"{root} holds no folder; make one per modality")
     modalities, arrays = {}, {}
@@ -131,7 +134,7 @@ def _match(name: str, folder: Path, names: list[str], say: Callable[[str], None]
 def _data_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; make one per modality or name it in the layout (`folder`)")
-    files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in ENDINGS]
+    files = files_ending(folder, ENDINGS)
     if not files:
         raise InputError(f"{folder} is empty: it holds no {', '.join(ENDINGS)} file")
     return files

@@ -310,6 +310,15 @@ def test_missing_and_extra_files_are_counted_and_told(folders, tmp_path):
     assert len(read) == 8
 
 
+def test_hidden_files_and_folders_do_not_count(folders, tmp_path):
+    (tmp_path / "root" / "rgb" / "._a.png").write_bytes(b"what macOS puts beside a file on a memory card")
+    (tmp_path / "root" / ".ipynb_checkpoints").mkdir()
+    told = []
+    data = run_folders(tmp_path, say=told.append)
+    assert sorted(data.modalities) == ["lidar", "rgb", "spectral"]
+    assert "rgb: 1 files have no label and are left out" in told
+
+
 def test_a_layout_names_folder_bands_and_units(folders, tmp_path):
     modalities = {"camera": {"folder": "rgb", "bands": ["red", "green", "blue"], "unit": "DN", "sensor": "drone"}}
     data = run_folders(tmp_path, Layout(**{**vars(PLOTS), "modalities": modalities}))
