@@ -9,6 +9,7 @@ A cell whose sample holds no value at all is missing.
 """
 
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +20,7 @@ import numpy as np
 from edge import __version__
 from edge.deploy.raster import raster_library
 from edge.deploy.samples import ahead, source_size
-from edge.deploy.scene import Scene, open_scene
+from edge.deploy.scene import Scene, Tile, open_scene
 from edge.errors import InputError
 from edge.sensors import Modality
 from edge.tasks import Task
@@ -43,7 +44,8 @@ def write_map(
 
     `run` predicts samples (k, *shape) to (k, n_outputs). Gives `samples`, predicted; `missing`, cells without any
     value; `rows`, `columns` and `stride` of the map; `bands_by_position`, whether the scene named no bands.
-    `progress` gets the bytes of the source that a tile took. InputError: as `open_scene`, or no value in all the scene.
+    `progress` gets the bytes of the source that a tile took. InputError: as `open_scene`, no value in all the scene, or
+    no room for the map.
     """
     rasterio = raster_library()
     if path.parent.resolve() == source.resolve():
@@ -51,12 +53,14 @@ def write_map(
     with open_scene(source, modality, stride) as scene, TemporaryDirectory(dir=path.parent, prefix=".map.") as folder:
         plain = Path(folder) / "plain.tif"
         try:
-            predicted = _write_plain(plain, scene, task, run, batch, progress or (lambda _: None), source_size(source))
+            tiles, predicted = _write_plain(
+                plain, scene, task, run, batch, progress or (lambda _: None), source_size(source)
+            )
             if predicted == 0:
                 raise InputError(f"{source} holds no values: every pixel is missing")
-            _write_cog(plain, path, task)
+            _write_cog(plain, path, task, tiles)
         except rasterio.errors.RasterioError as error:
-            raise InputError(f"the map could not be written: {error}") from None
+            raise InputError(f"the map could not be written: {error}; is the disk full?") from None
         return {
             "samples": predicted,
             "missing": scene.rows * scene.columns - predicted,
@@ -75,12 +79,11 @@ def _write_plain(
     batch: int,
     progress: Callable[[int], None],
     size: int,
-) -> int:
-    """The map tile by tile; gives the number of cells with a prediction. `size`: bytes of the source."""
+) -> tuple[dict[Tile, int], int]:
+    """The map tile by tile; gives their checksums and the number of predicted cells. `size`: bytes of the source."""
     import rasterio
-    from rasterio.windows import Window
 
-    predicted = 0
+    tiles, predicted = {}, 0
     with rasterio.open(path, "w", **_profile(scene, task)) as file:
         _describe(file, task)
         for tile, pixels in ahead((tile, scene.read(tile)) for tile in scene.tiles()):
@@ -88,21 +91,39 @@ def _write_plain(
             for samples, places in scene.samples(pixels, tile, batch):
                 values[:, places] = _bands(run(samples), task)
                 predicted += len(places)
-            window = Window(tile.column, tile.row, tile.columns, tile.rows)
-            file.write(values.reshape(-1, tile.rows, tile.columns), window=window)
+            file.write(values.reshape(-1, tile.rows, tile.columns), window=_window(tile))
+            tiles[tile] = zlib.crc32(values.tobytes())
             progress(size * tile.rows * tile.columns // (scene.rows * scene.columns))
-    return predicted
+    return tiles, predicted
 
 
-def _write_cog(plain: Path, path: Path, task: Task) -> None:
-    """With overviews: means of values, and of classes, which have none, every second one."""
-    from rasterio.errors import NotGeoreferencedWarning
+def _write_cog(plain: Path, path: Path, task: Task, tiles: dict[Tile, int]) -> None:
+    """With overviews: means of values, and of classes, which have none, every second one.
+
+    Read back, because on a full disk GDAL loses blocks and says nothing.
+    """
+    import rasterio
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
     from rasterio.shutil import copy
 
     resampling = "AVERAGE" if task.kind == "regression" else "NEAREST"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a map of a picture without coordinates has none
-        copy(plain, path, driver="COG", COMPRESS="DEFLATE", BLOCKSIZE=_BLOCK, RESAMPLING=resampling)
+        try:
+            copy(plain, path, driver="COG", COMPRESS="DEFLATE", BLOCKSIZE=_BLOCK, RESAMPLING=resampling)
+        except (CPLE_BaseError, SystemError) as error:  # GDAL's own errors, and those that it has no words for
+            raise RasterioIOError(str(error)) from None
+        with rasterio.open(path) as file:
+            for tile, checksum in tiles.items():
+                if zlib.crc32(file.read(window=_window(tile)).tobytes()) != checksum:
+                    raise RasterioIOError("blocks are missing in it")
+
+
+def _window(tile: Tile) -> Any:
+    from rasterio.windows import Window
+
+    return Window(tile.column, tile.row, tile.columns, tile.rows)
 
 
 def _profile(scene: Scene, task: Task) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from edge.files import replacing
 
 
 def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write tensors by name and `facts` as JSON."""
-    with replacing(path) as temporary:
-        save_file(
-            {name: value.detach().contiguous().clone() for name, value in tensors.items()},
-            temporary,
-            metadata={"edge": json.dumps(facts)},
-        )
+    """Write tensors by name and `facts` as JSON; InputError if there is no room for them."""
+    whole = {name: value.detach().contiguous().clone() for name, value in tensors.items()}
+    try:
+        with replacing(path) as temporary:
+            save_file(whole, temporary, metadata={"edge": json.dumps(facts)})
+    except SafetensorError as error:  # no OSError, even where the disk is full
+        raise InputError(f"the checkpoint {path} cannot be written: {error}") from None
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

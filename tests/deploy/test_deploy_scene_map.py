@@ -1,4 +1,5 @@
 import json
+import resource
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -217,6 +218,27 @@ def test_a_damaged_scene_leaves_the_old_map(tiny_bundle: Bundle, tmp_path: Path)
         predict(tiny_bundle, source, tmp_path / "map.tif", precision="fp32")
     assert (tmp_path / "map.tif").read_text() == "old"
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_full_disk_breaks_no_map(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).random((2, 600, 600), np.float32)  # larger than a block: overviews
+    source = save(tmp_path / "scene.tif", array, ["red", "blue"])
+    camera = Modality("rgb", RGB.bands, ("band", "y", "x"), (2, 1, 1))
+
+    def whole(path: Path) -> None:
+        write_map(path, source, camera, VALUE, lambda samples: samples[:, 0, 0], batch=9999)
+
+    whole(tmp_path / "map.tif")
+    room = (tmp_path / "map.tif").stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for share in (0.001, 0.4, 0.9, 0.99):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(room * share), hard))  # what a full disk does
+        try:
+            with pytest.raises(InputError, match=r"the map could not be written: .*; is the disk full"):
+                whole(tmp_path / "new.tif")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    np.testing.assert_array_equal(read(tmp_path / "map.tif")[0], array[:1])
 
 
 def test_other_faults_are_named(tiny_bundle: Bundle, tmp_path: Path) -> None:
