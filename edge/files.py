@@ -1,6 +1,7 @@
 """Files that are whole or absent: everything is written to a temporary name beside its place, then renamed."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -34,6 +35,9 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
+    except OSError as error:
+        _say_what_is_full(error, path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -64,8 +68,17 @@ def replacing_folder(folder: Path, marker: str, keep: Callable[[Path], bool] = l
             if keep(path) and not (folder / path.name).exists():
                 path.replace(folder / path.name)
         shutil.rmtree(old)
+    except OSError as error:
+        _say_what_is_full(error, folder)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _say_what_is_full(error: OSError, path: Path) -> None:
+    """A write that finds no room does not name its file, as one that may not be opened does."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        error.filename = error.filename or str(path)
 
 
 def check_replaceable(folder: Path, marker: str) -> None:

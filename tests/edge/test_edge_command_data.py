@@ -146,5 +146,5 @@ def test_a_full_disk_exits_2_and_leaves_nothing(edge, table, tmp_path, monkeypat
     monkeypatch.setattr("numpy.save", full)
     result = edge("import", *table)
     assert result.exit_code == 2
-    assert "No space left on device" in result.stderr
+    assert f"No space left on device: {tmp_path / 'set'}" in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fields.csv", "layout.json"]
