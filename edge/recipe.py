@@ -93,7 +93,7 @@ class Recipe:
     seed: int = 0
     width: float = 1.0  # share of the channels of `model`; narrower students also learn from the full ones
     fold: int = 0  # this fold is the test set, the next one validates
-    folds: int | None = None  # None: as many as the set publishes, else 5
+    folds: int | None = None  # None: as many as the set publishes, else 5 (as many as groups, if these are 3 or 4)
     protocol: str | None = None  # None: the set's own split if it has one, else grouped folds
     target: str = "cpu"
     max_drop: float = 0.01  # gate: INT8 may be worse than FP32 by this fraction

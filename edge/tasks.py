@@ -32,9 +32,9 @@ class Task:
         if self.kind not in METRICS:
             raise InputError(f"task kind {self.kind!r} is not known; use one of {', '.join(METRICS)}")
         if self.kind == "binary" and len(self.classes) != 2:
-            raise InputError(f"a binary task has two classes, not {list(self.classes)}")
+            raise InputError(f"a binary task has two classes, not {', '.join(self.classes) or 'none'}")
         if self.kind in ("multiclass", "multilabel") and len(self.classes) < 2:
-            raise InputError(f"a {self.kind} task needs at least two classes, got {list(self.classes)}")
+            raise InputError(f"a {self.kind} task needs at least two classes, got {', '.join(self.classes) or 'none'}")
 
     @property
     def n_outputs(self) -> int:

@@ -48,10 +48,18 @@ def protocol_of(data: PairedSet, protocol: str | None = None) -> str:
 
 
 def fold_count(data: PairedSet, folds: int | None = None, protocol: str | None = None) -> int:
-    """How many folds there are; a fixed split has one. Without `folds` as many as the set publishes, else 5."""
-    if protocol_of(data, protocol) == "fixed":
+    """How many folds there are; a fixed split has one.
+
+    Without `folds` as many as the set publishes, else 5, or 4 or 3 where there are no more groups to keep apart.
+    """
+    name = protocol_of(data, protocol)
+    if name == "fixed":
         return 1
-    return folds or (FOLDS if data.fold is None else int(data.fold.max()) + 1)
+    if folds:
+        return folds
+    if data.fold is not None:
+        return int(data.fold.max()) + 1
+    return FOLDS if name != "grouped" else max(3, min(FOLDS, len(np.unique(data.groups))))
 
 
 def protocol_text(data: PairedSet, recipe: Recipe) -> str:

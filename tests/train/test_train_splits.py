@@ -69,7 +69,19 @@ def test_a_published_split_goes_before_a_fold(write):
     np.testing.assert_array_equal(split.validation, range(8, 12))
 
 
+@pytest.mark.parametrize(("groups", "folds"), [(3, 3), (4, 4), (6, 5)])
+def test_few_groups_make_fewer_folds_unless_told(write, groups, folds):
+    data = write(groups=np.arange(12) % groups, target=np.arange(12) // 6, task=Task("binary", classes=("no", "yes")))
+    assert fold_count(data) == folds
+    assert fold_count(data, protocol="random") == 5
+    split = split_indices(data, fold=folds - 1)
+    assert not set(data.groups[split.test]) & set(data.groups[split.train])
+    assert f"grouped, {folds} folds" in protocol_text(data, Recipe())
+
+
 def test_too_few_groups_are_refused(write):
+    with pytest.raises(InputError, match="there are 2 groups, fewer than the 3 folds; three are the least"):
+        split_indices(write(groups=np.arange(12) % 2))
     with pytest.raises(InputError, match="there are 6 groups, fewer than the 7 folds; use at most 6"):
         split_indices(write(), folds=7)
     with pytest.raises(
