@@ -50,7 +50,8 @@ def predict(
 
     `precision`: "fp32" or "int8"; None takes the engine that `edge engine` chose here, else INT8 if the bundle has it.
     `stride`: pixels from one sample of a map to the next. `progress` gets the bytes of the source that a batch took.
-    InputError: a source or an output that does not fit; then nothing is written.
+    Among what is returned: `empty`, predicted samples that hold no value at all, so that their prediction says nothing
+    (a map leaves such cells out). InputError: a source or an output that does not fit; then nothing is written.
     """
     is_map = out.suffix.lower() in MAPS
     if not is_map and out.suffix not in (".csv", ".npz"):
@@ -64,6 +65,7 @@ def predict(
     graph, precision = graph_to_run(bundle, precision, backend)
     parts = None if is_map else read_samples(source, bundle.modality, batch)
     limits = calibrated(bundle.card, bundle.modality) if precision == "int8" else None
+    empty = 0
     begin = time.perf_counter()
     with (
         contextlib.closing(open_engine(graph, backend=backend, threads=threads)) as engine,
@@ -71,6 +73,8 @@ def predict(
     ):
 
         def run(values: np.ndarray) -> np.ndarray:
+            nonlocal empty
+            empty += _count_empty(values)
             if limits is not None:
                 limits.count(values)
             return engine.run({bundle.modality.name: values})["prediction"]
@@ -84,12 +88,19 @@ def predict(
     return {
         "out": str(out),
         **done,
+        "empty": empty,
         "precision": precision,
         "backend": backend,
         "seconds": time.perf_counter() - begin,
         "failed_gates": bundle.failed_gates,
         "outside_calibration": None if limits is None else limits.to_json(),
     }
+
+
+def _count_empty(samples: np.ndarray) -> int:
+    """How many of the samples (k, *shape) are missing altogether; only those that begin so are looked at."""
+    rows = samples.reshape(len(samples), -1)
+    return int(np.isnan(rows[np.isnan(rows[:, 0])]).all(axis=1).sum())
 
 
 def _write_all(

@@ -67,6 +67,8 @@ def command(
             bar.update((bar.length or 0) - bar.pos)  # headers take bytes, too
     else:
         done = predict(opened, source, out, **options)  # type: ignore[arg-type]
+    if done["empty"]:
+        click.echo(f"Warning: {done['empty']:,} samples hold no value at all; their predictions say nothing.", err=True)
     if (outside := done["outside_calibration"]) and outside["values"]:
         band = max(outside["bands"], key=outside["bands"].__getitem__)
         click.echo(

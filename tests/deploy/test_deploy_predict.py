@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from tiny_bundles import OPTICAL, TASKS, reference, values
 
+from edge.cli import main
 from edge.deploy.bundle import Bundle
 from edge.deploy.predict import predict
 from edge.deploy.samples import read_samples, source_size
@@ -211,6 +213,18 @@ def test_a_bad_source_is_named_and_writes_nothing(tiny_bundle: Bundle, tmp_path:
     with pytest.raises(InputError, match=message):
         predict(tiny_bundle, source, results / f"out.{ending}")
     assert list(results.iterdir()) == []
+
+
+def test_samples_without_any_value_are_counted(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    samples = values(9)
+    samples[:, 0, 0] = np.nan  # still a sample
+    samples[[2, 7]] = np.nan
+    np.save(tmp_path / "x.npy", samples)
+    done = predict(tiny_bundle, tmp_path / "x.npy", tmp_path / "out.csv", precision="fp32", batch=4)
+    assert (done["samples"], done["empty"]) == (9, 2)
+    arguments = [str(tiny_bundle.folder), str(tmp_path / "x.npy"), "-o", str(tmp_path / "out.csv")]
+    result = CliRunner().invoke(main, ["predict", *arguments, "--precision", "fp32"], catch_exceptions=False)
+    assert "Warning: 2 samples hold no value at all" in result.stderr
 
 
 def test_an_output_that_does_not_fit_is_refused(tiny_bundle: Bundle, tmp_path: Path) -> None:
