@@ -24,8 +24,11 @@ def cache_folder() -> Path:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path; when the block ends well it becomes `path`, otherwise it is removed."""
+def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary path; when the block ends well it becomes `path`, otherwise it is removed.
+
+    `durable`: it is on the disk before it has its name, so that no power cut leaves an empty file behind.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
@@ -33,6 +36,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
+        if durable:
+            _onto_disk(temporary)
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
@@ -47,7 +52,8 @@ def replacing_folder(folder: Path, marker: str, keep: Callable[[Path], bool] = l
     """Give a temporary folder that becomes `folder` when the block ends well.
 
     An existing `folder` is replaced only if it is empty or its file `marker` says that we made it; anything else raises
-    InputError and is left alone. What is in it and satisfies `keep` is moved to the new one.
+    InputError and is left alone. What is in it and satisfies `keep` is moved to the new one. All files are on the disk
+    before the folder has its name.
     """
     folder = Path(folder)
     check_replaceable(folder, marker)
@@ -57,6 +63,9 @@ def replacing_folder(folder: Path, marker: str, keep: Callable[[Path], bool] = l
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         yield temporary
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                _onto_disk(path)
         temporary.chmod(0o755)
         if not folder.exists():
             temporary.replace(folder)
@@ -73,6 +82,11 @@ def replacing_folder(folder: Path, marker: str, keep: Callable[[Path], bool] = l
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _onto_disk(file: Path) -> None:
+    with open(file, "rb") as opened:
+        os.fsync(opened.fileno())
 
 
 def _say_what_is_full(error: OSError, path: Path) -> None:

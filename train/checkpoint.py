@@ -13,11 +13,11 @@ from edge.errors import InputError
 from edge.files import replacing
 
 
-def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write tensors by name and `facts` as JSON; InputError if there is no room for them."""
+def save(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any], durable: bool = True) -> None:
+    """Write tensors by name and `facts` as JSON (`durable`: edge.files); InputError if there is no room for them."""
     whole = {name: value.detach().contiguous().clone() for name, value in tensors.items()}
     try:
-        with replacing(path) as temporary:
+        with replacing(path, durable) as temporary:
             save_file(whole, temporary, metadata={"edge": json.dumps(facts)})
     except SafetensorError as error:  # no OSError, even where the disk is full
         raise InputError(f"the checkpoint {path} cannot be written: {error}") from None
@@ -36,12 +36,15 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def save_progress(
     path: Path, model: torch.nn.Module, best: dict[str, Tensor], optimiser: torch.optim.Optimizer, facts: dict[str, Any]
 ) -> None:
-    """Everything that the next epoch depends on: weights, best weights so far, moments of the optimiser, `facts`."""
+    """Everything that the next epoch depends on: weights, best weights so far, moments of the optimiser, `facts`.
+
+    The disk is not waited for, which would take up to a tenth of an epoch of a small set.
+    """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors.update({f"best.{name}": value for name, value in best.items()})
     for index, moments in optimiser.state_dict()["state"].items():
         tensors.update({f"optimiser.{index}.{name}": value for name, value in moments.items()})
-    save(path, tensors, facts)
+    save(path, tensors, facts, durable=False)
 
 
 def restore_progress(

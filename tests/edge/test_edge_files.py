@@ -1,0 +1,66 @@
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from edge.files import replacing, replacing_folder, write_json, write_text
+
+
+@pytest.fixture
+def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is synced to the disk and what gets its name, in the order of both."""
+    happened: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def fsync(handle: int) -> None:
+        happened.append(f"sync {os.fstat(handle).st_size}")
+        sync(handle)
+
+    def named(path: Path, target: Path) -> Path:
+        happened.append(f"name {Path(target).name}")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", named)
+    return happened
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, order: list[str]) -> None:
+    write_text(tmp_path / "a.txt", "12345")
+    assert order == ["sync 5", "name a.txt"]
+    with replacing(tmp_path / "a.txt", durable=False) as temporary:
+        temporary.write_text("1234567")
+    assert order[2:] == ["name a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "1234567"
+
+
+def test_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path: Path, order: list[str]) -> None:
+    with replacing_folder(tmp_path / "set", "about.json") as temporary:
+        (temporary / "deep").mkdir()
+        (temporary / "deep" / "x").write_text("123")
+        (temporary / "y").write_text("12345")
+    assert sorted(order[:2]) == ["sync 3", "sync 5"]
+    assert order[2:] == ["name set"]
+
+
+def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"n": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"n": float("nan")})
+    with pytest.raises(UnicodeEncodeError):
+        write_text(tmp_path / "a.json", "half \ud800")
+    assert (tmp_path / "a.json").read_text() == '{\n  "n": 1\n}\n'
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_write_that_finds_no_room_names_its_file(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # what a full disk does
+    try:
+        with pytest.raises(OSError, match="too large") as error:
+            write_text(tmp_path / "a.txt", "x" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert error.value.filename == str(tmp_path / "a.txt")
+    assert not list(tmp_path.iterdir())
