@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ RASTERS = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 # By the first bytes of the file: left to itself GDAL opens a virtual raster (VRT), too, which reads any file anywhere.
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _DRIVERS = {**dict.fromkeys(_TIFF, "GTiff"), b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG"}
+# Left to itself GDAL fills what is damaged in a JPEG with grey, and what is cut off of a PNG with what the memory held.
+_STRICT = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "YES", "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
 
 
 @contextlib.contextmanager
@@ -36,15 +39,16 @@ def open_image(image: Path | bytes, name: str) -> Iterator[Any]:
                 with rasterio.MemoryFile(image) as file, file.open(driver=driver) as raster:
                     yield raster
     except rasterio.errors.RasterioError as error:
-        raise InputError(f"{name} is not a readable image: {error}") from None
+        raise InputError(f"{name} is not a readable image: {error.__cause__ or error}") from None
 
 
 def raster_library() -> Any:
-    """The module rasterio, or BackendMissing."""
+    """The module rasterio, told to refuse damaged images in every thread; or BackendMissing."""
     try:
         import rasterio
     except ImportError:
         raise BackendMissing("rasterio is not installed; pip install 'edge-colearn[raster]'") from None
+    os.environ.update(_STRICT)  # rasterio.Env would reach this thread alone
     return rasterio
 
 

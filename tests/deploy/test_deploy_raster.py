@@ -1,4 +1,7 @@
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,3 +54,26 @@ def test_every_kind_of_image_is_read(tmp_path: Path, options: dict[str, str]) ->
     shutil.copy(secret(tmp_path), file, **{"driver": "GTiff", **options})
     values, names = read_raster(file, None)
     assert (values.tolist(), names) == ([[[7.0] * 4] * 4], ())
+
+
+@pytest.mark.parametrize("driver", ["PNG", "JPEG", "GTiff"])
+@pytest.mark.parametrize("fault", ["cut off", "damaged"])
+def test_an_image_that_is_not_whole_is_refused_in_every_thread(tmp_path: Path, driver: str, fault: str) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    pixels = np.kron(np.random.default_rng(0).integers(0, 255, (3, 16, 16), np.uint8), np.ones((1, 16, 16), np.uint8))
+    options: dict[str, Any] = {"driver": driver, "width": 256, "height": 256, "count": 3, "dtype": "uint8"}
+    if driver == "GTiff":
+        options["compress"] = "deflate"
+    file = tmp_path / "photo"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(file, "w", **options) as raster:
+            raster.write(pixels)
+    assert read_raster(file, None)[0].shape == (3, 256, 256)
+    whole = file.read_bytes()
+    middle = len(whole) // 2
+    file.write_bytes(whole[:middle] + (b"" if fault == "cut off" else bytes(range(200)) + whole[middle + 200 :]))
+    with ThreadPoolExecutor(1) as thread:
+        for run in (lambda: read_raster(file, None), lambda: thread.submit(read_raster, file, None).result()):
+            with pytest.raises(InputError, match=r"photo is not a readable image: .+"):
+                run()
