@@ -5,7 +5,7 @@ a window would read beyond the edge of the scene is missing (NaN).
 
     vector   SCENE.tif with the bands of a sample
     series   SCENE.tif with the bands of all steps, as the columns of a table are called (edge.deploy.samples_csv), or
-             FOLDER with one file for each step, in the order of their names
+             FOLDER with one file for each step, in the order of their names (9 before 10)
     image    SCENE.tif with the bands of a sample
 
 Bands are found by their names, and others may be there; where a file names none of them they are taken in order.

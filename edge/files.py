@@ -154,6 +154,13 @@ def inside(folder: Path, name: str) -> Path:
 def files_ending(folder: Path, endings: Collection[str]) -> list[Path]:
     """The files of a folder with one of the endings (in small letters; capitals count, too), hidden ones left out.
 
-    In the order of their names.
+    In the order of their names, numbers in them by size: step-9.tif comes before step-10.tif.
     """
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in endings and path.name[0] != ".")
+    found = (path for path in folder.iterdir() if path.suffix.lower() in endings and path.name[0] != ".")
+    return sorted(found, key=_by_name_and_number)
+
+
+def _by_name_and_number(path: Path) -> tuple[list[str | int], str]:
+    """Texts and numbers in turn; 01 and 1 are told apart by the name as it is."""
+    parts = re.split(r"([0-9]+)", path.name)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name

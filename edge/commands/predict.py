@@ -44,7 +44,7 @@ def command(
 
     \b
     SCENE.tif  the bands of a sample; of a series those of all steps, <band>_t<step>
-    FOLDER     of a series: one GeoTIFF for each step, in the order of their names
+    FOLDER     of a series: one GeoTIFF for each step, in the order of their names (step-9, step-10)
 
     \b
     Examples:

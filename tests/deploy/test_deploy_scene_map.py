@@ -84,7 +84,7 @@ def test_a_folder_holds_a_file_for_each_step(tiny_bundle: Bundle, tmp_path: Path
     for step in range(3):
         part = array[2 * step : 2 * step + 2]
         given = (part[::-1], ["ndvi", "B04"]) if named else (part, None)
-        save(tmp_path / "steps" / f"2026-0{step + 1}.tif", *given)
+        save(tmp_path / "steps" / f"step-{step + 9}.tif", *given)
     done = predict(tiny_bundle, tmp_path / "steps", tmp_path / "map.tif", precision="fp32")
     np.testing.assert_array_equal(read(tmp_path / "map.tif")[0], expected_classes(samples))
     assert done["bands_by_position"] is not named

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.files import replacing, replacing_folder, write_json, write_text
+from edge.files import files_ending, replacing, replacing_folder, write_json, write_text
 
 
 @pytest.fixture
@@ -64,3 +64,21 @@ def test_a_write_that_finds_no_room_names_its_file(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert error.value.filename == str(tmp_path / "a.txt")
     assert not list(tmp_path.iterdir())
+
+
+def test_files_are_in_the_order_of_the_numbers_in_their_names(tmp_path: Path) -> None:
+    names = [
+        "1.tif",
+        "2.tif",
+        "10.tif",
+        "2020-1-9.TIF",
+        "2020-1-10.tif",
+        "a.tif",
+        "b2c10.tif",
+        "b10c2.tif",
+        "b010c2.tif",
+    ]
+    for name in [*names, "b010c2.tif", ".hidden.tif", "other.csv"]:
+        (tmp_path / name).touch()
+    found = [path.name for path in files_ending(tmp_path, (".tif",))]
+    assert found == [*names[:7], "b010c2.tif", "b10c2.tif"]
