@@ -110,9 +110,18 @@ def _pieces(
 def _header(path: Path) -> list[str]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            return next(csv.reader(file), [])
+            header = next(csv.reader(file), [])
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path}, line 1: {error}") from None
+    check_commas(path, header)
+    return header
+
+
+def check_commas(path: Path, header: list[str]) -> None:
+    """Raise InputError for what a spreadsheet writes where commas are decimal points, and for other separators."""
+    for mark in ";\t|":
+        if len(header) == 1 and mark in header[0]:
+            raise InputError(f"{path} has {mark!r} between its columns; write it with commas (and decimal points)")
 
 
 def _cell_by_cell(path: Path, wanted: list[str], modality: Modality, batch: int, skip: int) -> Iterator[Samples]:

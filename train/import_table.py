@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from edge.deploy.raster import mark_missing
+from edge.deploy.samples_csv import check_commas
 from edge.errors import BackendMissing, InputError
 from edge.sensors import Modality
 from edge.train.layout import Layout, describe_modality, nearest, numbers, read_labels, write_imported
@@ -87,15 +88,13 @@ def _read_csv(path: Path) -> Table:
         try:
             reader = csv.reader(file)
             header = next(reader, [])
+            check_commas(path, header)
             for row in filter(None, reader):
                 if len(row) != len(header):
                     raise InputError(f"{path}, line {reader.line_num}: {len(row)} cells, the header has {len(header)}")
                 rows.append(row)
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputError(f"the table {path} is not a CSV file: {error}") from None
-    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
-        mark = next(mark for mark in ";\t|" if mark in header[0])
-        raise InputError(f"{path} has {mark!r} between its columns; write it with commas (and decimal points)")
     twice = [name for name in header if header.count(name) > 1]
     if twice:
         raise InputError(f"{path}: the column {twice[0]!r} stands there twice")

@@ -194,6 +194,10 @@ BAD_SOURCES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "empty table": (lambda t: cut(write_csv(t / "a.csv", HEADER, []), 0), r"a\.csv is empty"),
     "header alone": (lambda t: write_csv(t / "a.csv", HEADER, []), "holds no samples"),
     "missing column": (lambda t: write_csv(t / "a.csv", HEADER[1:], []), "lacks 1 of the 6 columns.*B04_t0"),
+    "semicolons": (
+        lambda t: write_csv(t / "a.csv", [";".join(HEADER)], []),
+        "has ';' between its columns; write it with",
+    ),
     "column twice": (lambda t: write_csv(t / "a.csv", [*HEADER, "B04_t0"], []), "column 'B04_t0' is there twice"),
     "short row": (lambda t: write_csv(t / "a.csv", HEADER, [[1] * 6, [1] * 5]), "line 3: 5 cells; the header has 6"),
     "not a number": (

@@ -456,8 +456,9 @@ def test_files_that_are_no_npz_are_refused(tmp_path):
             import_npz(tmp_path / name, NPZ, tmp_path / "out")
 
 
-def test_a_table_with_other_separators_is_named(tmp_path):
-    (tmp_path / "fields.csv").write_text("crop;field;VV\nrye;a;1\n")
+@pytest.mark.parametrize("number", ["1", "1,5"])
+def test_a_table_with_other_separators_is_named(tmp_path, number):
+    (tmp_path / "fields.csv").write_text(f"crop;field;VV\nrye;a;{number}\n")
     with pytest.raises(InputError, match="has ';' between its columns; write it with commas"):
         import_table(tmp_path / "fields.csv", Layout(**LAYOUT), tmp_path / "out")
 
