@@ -88,8 +88,8 @@ _JP5, _JP6 = ("4.6.x", "5.1.x"), ("5.1.x", "6.0", "6.1", "6.2", "6.2.1", "6.2.2"
 DEVICES = (
     Device(
         "cpu", "any CPU with ONNX Runtime",
-        note="INT8 is fast with AVX512-VNNI, AVX-VNNI, AMX or ARM dotprod; on x86 without them some sums are cut off at "
-        "16 bits, and `edge verify` says whether it matters",
+        note="INT8 is fast with AVX512-VNNI, AVX-VNNI, AMX or ARM dotprod; on x86 without them some sums are cut off "
+        "at 16 bits, and `edge verify` says whether it matters",
     ),
     Device(
         "jetson-nano", "Jetson Nano", 4, 25.6, None, "Maxwell, 128 cores", "5.3", 0, ("MAXN", "5W"), ("4.6.x",),
