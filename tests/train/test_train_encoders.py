@@ -234,6 +234,28 @@ def test_mobilenet_has_depthwise_convolutions_and_nothing_that_int8_engines_do_i
     assert not any(isinstance(part, nn.Hardswish | nn.ReLU6 | nn.Sigmoid) for part in trunk.modules())
 
 
+@pytest.mark.parametrize(("side", "stride"), [(9, 1), (16, 1), (17, 2), (32, 2)])
+def test_a_resnet_has_no_stride_on_a_map_of_one_pixel(side, stride):
+    torch.manual_seed(0)
+    trunk = build_trunk(modality("image", 1, side, side), dataclasses.replace(SMALL, encoder="resnet18")).eval()
+    images, maps, (body, shortcut) = torch.randn(8, 1, side, side), [], (trunk.layer4[0].body, trunk.layer4[0].shortcut)
+    body.register_forward_pre_hook(lambda _, inputs: maps.append(inputs[0].detach()))
+    output = trunk(images)
+    assert maps[0].shape[2:] == (stride, stride)
+    assert body.conv1.stride == (stride, stride)
+    gradients = []
+    for bf16 in (False, True):
+        body.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            convolved = body.conv1(maps[0])
+        convolved.float().pow(2).mean().backward()
+        gradients.append(body.conv1.weight.grad.flatten().clone())
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.99
+    if stride == 1:  # it would change nothing
+        body.conv1.stride = shortcut.conv.stride = (2, 2)
+        torch.testing.assert_close(trunk(images), output)
+
+
 # Sizes of torchvision 0.20: sum(p.numel() for p in resnet18().parameters()) without fc.
 @pytest.mark.parametrize(("name", "count", "last"), [("resnet18", 11_176_512, 512), ("resnet50", 23_508_032, 2048)])
 def test_a_resnet_has_the_published_parameters(name, count, last):

@@ -56,11 +56,15 @@ def trunk(modality: Modality, model: Model) -> nn.Sequential:
     inputs = scaled(CHANNELS[0], model)
     layers = numbered(convolution(modality.shape[0], inputs, 7, stride=2), 1)
     layers["maxpool"] = nn.MaxPool2d(3, 2, 1)
+    pixels = -(-max(modality.shape[1:]) // 4)  # the longer side of the map
     for number, (count, published) in enumerate(zip(BLOCKS[name], CHANNELS, strict=True), 1):
         channels, stage = scaled(published, model), nn.Sequential()
+        # On a map of one pixel a stride changes nothing, but torch 2.13 gets its gradient wrong in bfloat16.
+        stride = 2 if number > 1 and pixels > 1 else 1
         for index in range(count):
-            stage.append(block(name, inputs, channels, 2 if number > 1 and index == 0 else 1))
+            stage.append(block(name, inputs, channels, 1 if index else stride))
             inputs = channels * EXPANSION[name]
+        pixels = -(-pixels // stride)
         layers[f"layer{number}"] = stage
     result = nn.Sequential(layers | image_end(inputs, model))
     if model.weights is not None:
