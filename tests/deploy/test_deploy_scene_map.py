@@ -1,5 +1,4 @@
 import json
-import resource
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from full_disk import room_for
 from tiny_bundles import OPTICAL, TASKS, reference, values
 
 from edge.cli import main
@@ -230,14 +230,12 @@ def test_a_full_disk_breaks_no_map(tmp_path: Path) -> None:
 
     whole(tmp_path / "map.tif")
     room = (tmp_path / "map.tif").stat().st_size
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     for share in (0.001, 0.4, 0.9, 0.99):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(room * share), hard))  # what a full disk does
-        try:
-            with pytest.raises(InputError, match=r"the map could not be written: .*; is the disk full"):
-                whole(tmp_path / "new.tif")
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        with (
+            room_for(int(room * share)),
+            pytest.raises(InputError, match=r"the map could not be written: .*; is the disk full"),
+        ):
+            whole(tmp_path / "new.tif")
     np.testing.assert_array_equal(read(tmp_path / "map.tif")[0], array[:1])
 
 

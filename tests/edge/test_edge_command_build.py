@@ -4,7 +4,6 @@ import errno
 import importlib.util
 import json
 import os
-import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from full_disk import room_for
 from onnxruntime import InferenceSession
 
 from edge.benchmarks.accuracy import worst_class
@@ -359,12 +359,8 @@ def test_a_full_disk_leaves_nothing_half_written(
 
 
 def test_a_disk_that_is_full_during_training_leaves_no_half_written_state(place: Path, tmp_path: Path) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # what a full disk does
-    try:
+    with room_for(10_000):
         result = edge(place, "--modality", "optical", "--int8", out=tmp_path / "run")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert result.exit_code == 2
     assert "state.safetensors cannot be written: " in result.stderr
     assert "Traceback" not in result.output

@@ -1,8 +1,8 @@
 import os
-import resource
 from pathlib import Path
 
 import pytest
+from full_disk import room_for
 
 from edge.files import files_ending, replacing, replacing_folder, write_json, write_text
 
@@ -55,13 +55,8 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None
 
 
 def test_a_write_that_finds_no_room_names_its_file(tmp_path: Path) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # what a full disk does
-    try:
-        with pytest.raises(OSError, match="too large") as error:
-            write_text(tmp_path / "a.txt", "x" * 2000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with room_for(1000), pytest.raises(OSError, match="too large") as error:
+        write_text(tmp_path / "a.txt", "x" * 2000)
     assert error.value.filename == str(tmp_path / "a.txt")
     assert not list(tmp_path.iterdir())
 

@@ -1,10 +1,10 @@
 import json
 import pickle
-import resource
 
 import numpy as np
 import pytest
 import torch
+from full_disk import room_for
 
 from edge.errors import InputError
 from edge.train import checkpoint
@@ -127,12 +127,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 def test_a_full_disk_is_no_traceback_and_leaves_the_old_file(tmp_path):
     checkpoint.save(tmp_path / "x", TENSORS, {"n": 1})
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # what a disk with one free block does
-    try:
-        with pytest.raises(InputError, match=r"the checkpoint .*x cannot be written: .*os error"):
-            checkpoint.save(tmp_path / "x", {"a": torch.zeros(9999)}, {})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with room_for(4096), pytest.raises(InputError, match=r"the checkpoint .*x cannot be written: .*os error"):
+        checkpoint.save(tmp_path / "x", {"a": torch.zeros(9999)}, {})
     assert checkpoint.load(tmp_path / "x")[1] == {"n": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
